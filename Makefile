@@ -1,0 +1,63 @@
+# Everything a newcomer needs. `make help` lists it.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+BIN     := .venv/bin
+READY   := .venv/.ready
+CLOUD   := $(BIN)/python -m local_cloud
+export PYTHONPATH := plugins:spark_jobs:.
+
+# Input of a run: a folder of label folders, and the network's weights.
+IMAGES  ?= var/samples
+WEIGHTS ?= auto
+
+.PHONY: help
+help:  ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
+	@echo "  What a run leaves is under var/."
+
+.PHONY: setup
+setup: $(READY)  ## Install what is missing into .venv (Python 3.11 and a package index are enough)
+
+$(READY): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}: make setup PYTHON=/path/to/python3.11")'
+	@echo "Installing into .venv (about 3 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
+	@touch $@
+
+.PHONY: batch
+batch: $(READY)  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
+	@if [ "$(IMAGES)" = var/samples ]; then $(CLOUD) samples "$(IMAGES)"; fi
+	@$(CLOUD) run --folder var -- $(BIN)/python -m fruits.batch --images "$(IMAGES)" --weights "$(WEIGHTS)"
+
+.PHONY: test
+test: $(READY)  ## Run every test
+	@$(BIN)/pytest -q
+
+.PHONY: lint
+lint: $(READY)  ## Check style, types and shell scripts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(READY)  ## Rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(READY)  ## Make requirements.txt and requirements-dev.txt again from the .in files
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+.PHONY: clean
+clean:  ## Remove what runs left (var/); the environment stays
+	@rm -rf var .pytest_cache .mypy_cache .ruff_cache .hypothesis

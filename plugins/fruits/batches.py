@@ -1,0 +1,60 @@
+"""A batch's id and its places in the lake, so that every retry of a run finds the same ones."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+def batch_id(run_after: datetime, run_id: str) -> str:
+    """Return the id of the batch that a run ingests, the same on every retry of that run.
+
+    *run_after* has a time zone; *run_id* tells runs of the same second apart. The id sorts by time
+    and is safe in file names, tags and URIs: ``20261121T030000-1a2b3c4d``.
+    """
+    digest = hashlib.sha256(run_id.encode()).hexdigest()[:8]
+    return f"{run_after.astimezone(UTC):%Y%m%dT%H%M%S}-{digest}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Where one batch keeps things; *lake* is a URI without a slash at its end."""
+
+    lake: str
+    id: str
+
+    @property
+    def manifest(self) -> str:
+        """Folder of ``added.parquet``, ``removed.parquet`` and ``manifest.json``."""
+        return f"{self.lake}/manifests/{self.id}"
+
+    def attempt(self, number: int) -> Attempt:
+        """Return the places of the attempt *number*, from 1."""
+        return Attempt(self, number)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where one attempt at a batch's steps writes: no other attempt ever writes there."""
+
+    batch: Batch
+    number: int
+
+    def work(self, step: str) -> str:
+        """Folder of the *step*'s progress and result: ``result.json`` is its last object."""
+        return f"{self.batch.lake}/attempts/{self.batch.id}/{step}-{self.number}"
+
+    def data(self, table: str) -> str:
+        """Folder in which a step leaves data files for *table*."""
+        return f"{self.batch.lake}/tables/{table}/data/{self.batch.id}/{self.number}"
+
+    @property
+    def model_version(self) -> str:
+        """Version of the PCA model that this attempt fits."""
+        return f"{self.batch.id}-{self.number}"
+
+    @property
+    def model(self) -> str:
+        """Folder of that model."""
+        return f"{self.batch.lake}/models/pca/{self.model_version}"

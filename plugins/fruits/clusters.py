@@ -1,0 +1,128 @@
+"""The EMR cluster as a request: settings in, dict out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fruits.settings import Settings
+    from fruits.steps import StagedJobs
+
+TOKEN_TAG = "fruits:token"  # noqa: S105  (the name of a tag)
+BATCH_TAG = "fruits:batch"
+
+# Executors of four cores fit every instance type from xlarge on: Python workers decode and infer
+# outside the JVM, so most of an executor's memory is overhead.
+EXECUTOR = {
+    "spark.executor.cores": "4",
+    "spark.executor.memory": "2g",
+    "spark.executor.memoryOverhead": "4g",
+    "spark.driver.memory": "2g",
+}
+
+
+def cluster_name(token: str) -> str:
+    """Return the name of the cluster of *token*: what ListClusters can be searched by."""
+    return f"fruits {token}"
+
+
+def run_job_flow_request(
+    settings: Settings, staged: StagedJobs, token: str, batch: str
+) -> dict[str, Any]:
+    """Return RunJobFlow's parameters for a cluster that ends itself whatever becomes of us.
+
+    It ends when idle for ``idle_minutes``, and after ``cap_minutes`` by a timer on its primary
+    node, which works because the cluster is not termination-protected.
+    """
+    return {
+        "Name": cluster_name(token),
+        "ReleaseLabel": settings.release_label,
+        "Applications": [{"Name": "Spark"}],
+        "LogUri": f"{settings.lake}/logs/",
+        "ServiceRole": settings.service_role,
+        "JobFlowRole": settings.instance_profile,
+        "Instances": _instances(settings),
+        "BootstrapActions": [_limit_lifetime(settings, staged)],
+        "Configurations": _configurations(settings),
+        "AutoTerminationPolicy": {"IdleTimeout": settings.idle_minutes * 60},
+        "StepConcurrencyLevel": 1,
+        "VisibleToAllUsers": True,
+        "Tags": _tags(token, batch),
+    }
+
+
+def _instances(settings: Settings) -> dict[str, Any]:
+    placed = {"Ec2SubnetIds": [settings.subnet_id]} if settings.subnet_id else {}
+    return {
+        **placed,
+        "InstanceFleets": [_primary_fleet(settings), _worker_fleet(settings)],
+        "KeepJobFlowAliveWhenNoSteps": True,
+        "TerminationProtected": False,
+    }
+
+
+def _primary_fleet(settings: Settings) -> dict[str, Any]:
+    return {
+        "Name": "primary",
+        "InstanceFleetType": "MASTER",
+        "TargetOnDemandCapacity": 1,
+        "InstanceTypeConfigs": [_instance_type(settings.primary_instance_type)],
+    }
+
+
+def _worker_fleet(settings: Settings) -> dict[str, Any]:
+    fleet: dict[str, Any] = {
+        "Name": "workers",
+        "InstanceFleetType": "CORE",
+        "InstanceTypeConfigs": [_instance_type(settings.worker_instance_type)],
+    }
+    if settings.market.value == "SPOT":
+        # A day without Spot capacity costs the on-demand price, which the cap assumes anyway.
+        spot = {"TimeoutDurationMinutes": 10, "TimeoutAction": "SWITCH_TO_ON_DEMAND"}
+        specifications = {"SpotSpecification": spot}
+        return {
+            **fleet,
+            "TargetSpotCapacity": settings.workers,
+            "LaunchSpecifications": specifications,
+        }
+    return {**fleet, "TargetOnDemandCapacity": settings.workers}
+
+
+def _instance_type(name: str) -> dict[str, Any]:
+    disk = {"VolumeSpecification": {"VolumeType": "gp3", "SizeInGB": 64}, "VolumesPerInstance": 1}
+    return {
+        "InstanceType": name,
+        "WeightedCapacity": 1,
+        "EbsConfiguration": {"EbsBlockDeviceConfigs": [disk]},
+    }
+
+
+def _limit_lifetime(settings: Settings, staged: StagedJobs) -> dict[str, Any]:
+    return {
+        "Name": "limit lifetime",
+        "ScriptBootstrapAction": {
+            "Path": staged.limit_lifetime,
+            "Args": [str(settings.cap_minutes)],
+        },
+    }
+
+
+def _configurations(settings: Settings) -> list[dict[str, Any]]:
+    spark = {
+        **EXECUTOR,
+        "spark.pyspark.python": settings.node_python,
+        "spark.pyspark.driver.python": settings.node_python,
+        # Readers of the tables know microseconds; Spark would write INT96.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    }
+    return [{"Classification": "spark-defaults", "Properties": spark}]
+
+
+def _tags(token: str, batch: str) -> list[dict[str, str]]:
+    tags = {
+        TOKEN_TAG: token,
+        BATCH_TAG: batch,
+        # AmazonEMRServicePolicy_v2 lets EMR touch nothing without this tag.
+        "for-use-with-amazon-emr-managed-policies": "true",
+    }
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

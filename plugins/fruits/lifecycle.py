@@ -1,0 +1,203 @@
+"""A cluster's life in EMR calls: find or create, wait, run a step, end.
+
+Every function takes an EMR client and polls; none keeps state, so any of them can be called again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fruits.clusters import TOKEN_TAG, cluster_name
+from fruits.errors import FruitsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr import EMRClient
+    from mypy_boto3_emr.type_defs import ClusterTypeDef, StepTypeDef
+
+log = logging.getLogger(__name__)
+
+LIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
+ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
+STEP_FAILED = ("FAILED", "CANCELLED", "INTERRUPTED")
+
+
+class ClusterFailedError(FruitsError):
+    """A cluster ended before it was ready or while it was needed."""
+
+    def __init__(self, cluster_id: str, state: str, reason: str, log_uri: str) -> None:
+        super().__init__(f"Cluster {cluster_id} is {state}: {reason} Its logs are under {log_uri}")
+        self.cluster_id, self.state, self.reason, self.log_uri = cluster_id, state, reason, log_uri
+
+
+class StepFailedError(FruitsError):
+    """A step did not complete; *log_uri* is the folder of its stdout and stderr."""
+
+    def __init__(
+        self, cluster_id: str, step_id: str, state: str, reason: str, log_uri: str
+    ) -> None:
+        super().__init__(
+            f"Step {step_id} of cluster {cluster_id} is {state}. {reason} "
+            f"Look at {log_uri}stderr.gz"
+        )
+        self.cluster_id, self.step_id, self.state = cluster_id, step_id, state
+        self.reason, self.log_uri = reason, log_uri
+
+
+class WaitTimeoutError(FruitsError):
+    """A cluster or a step was not where it should be in time."""
+
+
+def emr_client(region: str, *, retries: bool = True) -> EMRClient:
+    """Return an EMR client that retries with back-off, or, for RunJobFlow, not even once.
+
+    RunJobFlow has no idempotency token: a request that was taken and whose answer was lost would
+    make a second cluster when it is sent again, and botocore sends it up to five times.
+    """
+    import boto3
+    from botocore.config import Config
+
+    kept: dict[str, Any] = (
+        {"retries": {"mode": "adaptive", "max_attempts": 10}}
+        if retries
+        else {"retries": {"total_max_attempts": 1}}
+    )
+    return boto3.client("emr", region_name=region, config=Config(**kept))
+
+
+def find_cluster(client: EMRClient, token: str) -> str | None:
+    """Return the id of the live cluster that carries *token* as its tag, or None."""
+    pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
+    for page in pages:
+        for summary in page["Clusters"]:
+            if summary["Name"] == cluster_name(token) and _has_token(client, summary["Id"], token):
+                return summary["Id"]
+    return None
+
+
+def create_cluster(region: str, request: dict[str, Any], token: str) -> str:
+    """Return the id of the one live cluster of *token*, creating it from *request* if needed."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = emr_client(region)
+    if found := find_cluster(client, token):
+        log.info("Adopting cluster %s, which carries token %s", found, token)
+        return found
+    try:
+        cluster_id = emr_client(region, retries=False).run_job_flow(**request)["JobFlowId"]
+    except (BotoCoreError, ClientError) as error:
+        # The answer may be lost although the cluster was made: only a search can tell.
+        if found := find_cluster(client, token):
+            log.warning("RunJobFlow answered %s, yet cluster %s was created", error, found)
+            return found
+        raise
+    log.info("Created cluster %s with token %s", cluster_id, token)
+    return cluster_id
+
+
+def await_cluster(
+    client: EMRClient, cluster_id: str, *, timeout: float = 1800, poll: float = 30
+) -> None:
+    """Return once the cluster takes steps; ClusterFailedError if it ends first (times in s)."""
+
+    def ready() -> bool:
+        cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
+        state = cluster["Status"]["State"]
+        if state in ENDED or state == "TERMINATING":
+            raise _cluster_failed(cluster_id, cluster)
+        return state in ("RUNNING", "WAITING")
+
+    _wait(ready, f"cluster {cluster_id} to be ready", timeout, poll)
+
+
+def run_step(
+    client: EMRClient,
+    cluster_id: str,
+    step: dict[str, Any],
+    *,
+    timeout: float,
+    poll: float = 30,
+    on_poll: Callable[[], None] = lambda: None,
+) -> str:
+    """Add *step*, wait until it completed, and return its id; StepFailedError if it does not.
+
+    *on_poll* is called before each look, for progress. A step that is not done after *timeout*
+    seconds is cancelled before WaitTimeoutError is raised, so that it does not run on unwatched.
+    """
+    step_id = client.add_job_flow_steps(JobFlowId=cluster_id, Steps=[step])["StepIds"][0]  # type: ignore[list-item]
+
+    def completed() -> bool:
+        on_poll()
+        described = client.describe_step(ClusterId=cluster_id, StepId=step_id)["Step"]
+        if described["Status"]["State"] in STEP_FAILED:
+            raise _step_failed(client, cluster_id, step_id, described)
+        return described["Status"]["State"] == "COMPLETED"
+
+    try:
+        _wait(completed, f"step {step_id} ({step['Name']})", timeout, poll)
+    except BaseException:
+        _cancel(client, cluster_id, step_id)
+        raise
+    return step_id
+
+
+def terminate_cluster(
+    client: EMRClient, cluster_id: str, *, timeout: float = 900, poll: float = 15
+) -> dict[str, Any]:
+    """End the cluster, wait until it has ended, and return its last description.
+
+    A cluster that has ended already, however, is fine.
+    """
+    client.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
+    client.terminate_job_flows(JobFlowIds=[cluster_id])
+    last: dict[str, Any] = {}
+
+    def ended() -> bool:
+        last.update(client.describe_cluster(ClusterId=cluster_id)["Cluster"])
+        return last["Status"]["State"] in ENDED
+
+    _wait(ended, f"cluster {cluster_id} to end", timeout, poll)
+    return last
+
+
+def _has_token(client: EMRClient, cluster_id: str, token: str) -> bool:
+    tags = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("Tags", [])
+    return any(tag.get("Key") == TOKEN_TAG and tag.get("Value") == token for tag in tags)
+
+
+def _wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() >= deadline:
+            raise WaitTimeoutError(f"Waited {timeout:.0f} s for {what}")
+        time.sleep(poll)
+
+
+def _cancel(client: EMRClient, cluster_id: str, step_id: str) -> None:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.cancel_steps(
+            ClusterId=cluster_id, StepIds=[step_id], StepCancellationOption="TERMINATE_PROCESS"
+        )
+    except ClientError as error:  # ended already: the error that brought us here says more
+        log.info("Step %s was not cancelled: %s", step_id, error)
+
+
+def _cluster_failed(cluster_id: str, cluster: ClusterTypeDef) -> ClusterFailedError:
+    why = cluster["Status"].get("StateChangeReason", {})
+    reason = f"{why.get('Code', 'no reason given')}. {why.get('Message', '')}"
+    log_uri = f"{cluster.get('LogUri', 'no LogUri ')}{cluster_id}/"
+    return ClusterFailedError(cluster_id, cluster["Status"]["State"], reason, log_uri)
+
+
+def _step_failed(
+    client: EMRClient, cluster_id: str, step_id: str, step: StepTypeDef
+) -> StepFailedError:
+    details = step["Status"].get("FailureDetails", {})
+    reason = details.get("Message") or details.get("Reason") or "EMR gives no reason."
+    log_uri = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("LogUri", "")
+    folder = f"{log_uri}{cluster_id}/steps/{step_id}/"
+    return StepFailedError(cluster_id, step_id, step["Status"]["State"], reason, folder)

@@ -1,0 +1,165 @@
+"""One frozen settings object: a wrong value fails before a cluster costs money."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Regions of AWS whose data centres stand in the European Union: London (eu-west-2) and Zurich
+# (eu-central-2) do not.
+EU_REGIONS = {
+    "eu-central-1": "Frankfurt",
+    "eu-north-1": "Stockholm",
+    "eu-south-1": "Milan",
+    "eu-south-2": "Spain",
+    "eu-west-1": "Ireland",
+    "eu-west-3": "Paris",
+}
+
+
+class Engine(StrEnum):
+    """What runs the network; both give the same features within 1e-4."""
+
+    ONNXRUNTIME = "onnxruntime"
+    TENSORFLOW = "tensorflow"
+
+
+class Scaler(StrEnum):
+    """How features are scaled before PCA."""
+
+    NONE = "none"
+    STANDARD = "standard"
+    MINMAX = "minmax"
+
+
+class Market(StrEnum):
+    """How worker nodes are bought; the primary node is always on demand."""
+
+    ON_DEMAND = "ON_DEMAND"
+    SPOT = "SPOT"
+
+
+def _s3_uri(value: str) -> str:
+    if not value.startswith("s3://") or not value.removeprefix("s3://").split("/")[0]:
+        raise ValueError(f"{value!r} is not an S3 URI such as s3://bucket/prefix/")
+    return value
+
+
+def _eu_region(value: str) -> str:
+    if value not in EU_REGIONS:
+        known = ", ".join(f"{region} ({city})" for region, city in EU_REGIONS.items())
+        raise ValueError(f"{value!r} is not in the European Union; choose one of {known}")
+    return value
+
+
+S3Uri = Annotated[str, AfterValidator(_s3_uri)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseSettings):
+    """What a run needs to know. Each field can be set by the environment: FRUITS_<NAME>.
+
+    Raises pydantic.ValidationError, which names every wrong value, why, and what would be right.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FRUITS_", frozen=True, extra="forbid")
+
+    # Where.
+    images_uri: S3Uri = Field("s3://fruits-images/", description="Bucket and prefix of the images.")
+    lake_uri: S3Uri = Field("s3://fruits-lake", description="Bucket that the package writes to.")
+    region: Annotated[str, AfterValidator(_eu_region)] = Field(
+        "eu-west-3", description="AWS region of buckets and cluster; the EU only."
+    )
+    cache_folder: Path = Field(
+        Path.home() / ".cache" / "fruits", description="Where weights made here are kept."
+    )
+
+    # What is computed.
+    backbone: str = Field(
+        "MobileNetV2", pattern=r"^[A-Z]\w+$", description="Name of a Keras application."
+    )
+    weights: str = Field(
+        "auto",
+        min_length=1,
+        description="A weights file of the backbone without its head, or imagenet (Keras' own), "
+        "seeded (made up), or auto: imagenet where it can be had, else seeded.",
+    )
+    engine: Engine = Field(Engine.ONNXRUNTIME, description="What runs the network.")
+    k: int | None = Field(
+        None, ge=1, description="Number of components; empty: chosen by the variance target."
+    )
+    variance_target: float = Field(
+        0.95, gt=0, le=1, description="Share of the total variance that the components keep."
+    )
+    max_components: int = Field(
+        512, ge=1, description="The most components that the variance target may choose."
+    )
+    scaler: Scaler = Field(Scaler.NONE, description="How features are scaled before PCA.")
+    keep_model_versions: int = Field(
+        1, ge=1, description="PCA model versions whose components stay in the table."
+    )
+
+    # Guards of the data.
+    max_images_per_run: int = Field(
+        1_000_000, ge=1, description="The most images of one batch, the oldest first."
+    )
+    max_quarantine_share: Share = Field(
+        0.05, description="A batch with a larger share of undecodable images fails."
+    )
+    max_removed_share: Share = Field(
+        0.10, description="Removing a larger share of the rows under the prefix needs confirming."
+    )
+    confirm_removals: bool = Field(
+        False, description="Remove the rows of missing images, however many."
+    )
+
+    # The cluster.
+    release_label: str = Field(
+        "emr-spark-8.1.0",
+        pattern=r"^emr-(spark-)?\d+\.\d+\.\d+$",
+        description="EMR release; Spark 4.1 and Python 3.11 are needed.",
+    )
+    primary_instance_type: str = Field("m7i.xlarge", description="EC2 type of the primary node.")
+    worker_instance_type: str = Field("c7i.2xlarge", description="EC2 type of the worker nodes.")
+    workers: int = Field(2, ge=1, le=50, description="Number of worker nodes.")
+    market: Market = Field(Market.ON_DEMAND, description="How the worker nodes are bought.")
+    cap_minutes: int = Field(
+        120, ge=10, le=24 * 60, description="The longest that a cluster may live, in minutes."
+    )
+    idle_minutes: int = Field(
+        10, ge=1, le=120, description="A cluster without a step ends itself after these minutes."
+    )
+    subnet_id: str | None = Field(None, description="Subnet of the cluster; empty: the default.")
+    service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
+    instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
+    node_python: str = Field(
+        "/opt/fruits/python/bin/python", description="Python of the nodes, as they see it."
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.idle_minutes >= self.cap_minutes:
+            raise ValueError(
+                f"idle_minutes ({self.idle_minutes}) must be below cap_minutes "
+                f"({self.cap_minutes}), or it would never end a cluster"
+            )
+        return self
+
+    @property
+    def images_bucket(self) -> str:
+        """Bucket of the images."""
+        return self.images_uri.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def images_prefix(self) -> str:
+        """Key prefix of the images; a string prefix, as S3 has it, not necessarily a folder."""
+        return self.images_uri.removeprefix("s3://").partition("/")[2]
+
+    @property
+    def lake(self) -> str:
+        """The lake's URI without a slash at its end."""
+        return self.lake_uri.rstrip("/")

@@ -1,0 +1,58 @@
+"""What a cluster runs, uploaded under names that hold the content's hash: only what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from pathlib import Path
+
+from fruits import job_package
+from fruits.objects import exists, write_bytes
+from fruits.steps import StagedJobs
+from fruits.weights import Weights, export_network
+
+log = logging.getLogger(__name__)
+
+
+def stage_jobs(lake: str, region: str, weights: Weights, backbone: str) -> StagedJobs:
+    """Upload entry points, job package, weights and exported network to *lake*; return their URIs.
+
+    An object that is there already is not sent again: its name says that it is the same.
+    """
+    jobs = f"{lake}/jobs/{job_package.package_hash()}"
+    network = f"{lake}/networks/{weights.feature_model}.onnx"
+    staged = StagedJobs(
+        featurize=f"{jobs}/featurize.py",
+        pca=f"{jobs}/pca.py",
+        package=f"{jobs}/fruits_jobs.zip",
+        weights=f"{lake}/weights/{weights.sha256}/{Path(weights.path).name}",
+        network=network,
+        limit_lifetime=_script_uri(lake, job_package.LIMIT_LIFETIME),
+    )
+    contents = {
+        staged.featurize: job_package.ENTRY_POINTS["featurize"].read_bytes,
+        staged.pca: job_package.ENTRY_POINTS["pca"].read_bytes,
+        staged.package: job_package.package_zip,
+        staged.weights: Path(weights.path).read_bytes,
+        staged.network: lambda: _exported(weights, backbone),
+        staged.limit_lifetime: job_package.LIMIT_LIFETIME.read_bytes,
+    }
+    for uri, content in contents.items():
+        if not exists(uri, region):
+            write_bytes(uri, content(), region)
+            log.info("Staged %s", uri)
+    return staged
+
+
+def _script_uri(lake: str, script: Path) -> str:
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()
+    return f"{lake}/bootstrap/{digest}/{script.name}"
+
+
+def _exported(weights: Weights, backbone: str) -> bytes:
+    log.info("Exporting %s to ONNX: once for these weights", weights.feature_model)
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder) / "network.onnx"
+        export_network(weights, backbone, network)
+        return network.read_bytes()
