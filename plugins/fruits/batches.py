@@ -29,9 +29,9 @@ class Batch:
         """Folder of ``added.parquet``, ``removed.parquet`` and ``manifest.json``."""
         return f"{self.lake}/manifests/{self.id}"
 
-    def attempt(self, number: int) -> Attempt:
-        """Return the places of the attempt *number*, from 1."""
-        return Attempt(self, number)
+    def attempt(self, name: str) -> Attempt:
+        """Return the places of the attempt *name*: letters, digits, dots."""
+        return Attempt(self, name)
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class Attempt:
     """Where one attempt at a batch's steps writes: no other attempt ever writes there."""
 
     batch: Batch
-    number: int
+    name: str
 
     def work(self, step: str) -> str:
         """Folder of the *step*'s progress and result: ``result.json`` is its last object."""
-        return f"{self.batch.lake}/attempts/{self.batch.id}/{step}-{self.number}"
+        return f"{self.batch.lake}/attempts/{self.batch.id}/{step}-{self.name}"
 
     def data(self, table: str) -> str:
         """Folder in which a step leaves data files for *table*."""
-        return f"{self.batch.lake}/tables/{table}/data/{self.batch.id}/{self.number}"
+        return f"{self.batch.lake}/tables/{table}/data/{self.batch.id}/{self.name}"
 
     @property
     def model_version(self) -> str:
         """Version of the PCA model that this attempt fits."""
-        return f"{self.batch.id}-{self.number}"
+        return f"{self.batch.id}-{self.name}"
 
     @property
     def model(self) -> str:

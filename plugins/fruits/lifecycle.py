@@ -25,29 +25,31 @@ STEP_FAILED = ("FAILED", "CANCELLED", "INTERRUPTED")
 
 
 class ClusterFailedError(FruitsError):
-    """A cluster ended before it was ready or while it was needed."""
+    """A cluster ended while it was needed; fields: cluster_id, state, reason, log_uri."""
 
-    def __init__(self, cluster_id: str, state: str, reason: str, log_uri: str) -> None:
-        super().__init__(f"Cluster {cluster_id} is {state}: {reason} Its logs are under {log_uri}")
-        self.cluster_id, self.state, self.reason, self.log_uri = cluster_id, state, reason, log_uri
+    cluster_id: str
+    state: str
+    reason: str
+    log_uri: str
 
 
 class StepFailedError(FruitsError):
-    """A step did not complete; *log_uri* is the folder of its stdout and stderr."""
+    """A step did not complete; fields: cluster_id, step_id, state, reason, log_uri.
 
-    def __init__(
-        self, cluster_id: str, step_id: str, state: str, reason: str, log_uri: str
-    ) -> None:
-        super().__init__(
-            f"Step {step_id} of cluster {cluster_id} is {state}. {reason} "
-            f"Look at {log_uri}stderr.gz"
-        )
-        self.cluster_id, self.step_id, self.state = cluster_id, step_id, state
-        self.reason, self.log_uri = reason, log_uri
+    *log_uri* is the folder of the step's controller, stdout and stderr.
+    """
+
+    cluster_id: str
+    step_id: str
+    state: str
+    reason: str
+    log_uri: str
 
 
 class WaitTimeoutError(FruitsError):
-    """A cluster or a step was not where it should be in time."""
+    """A cluster or a step was not where it should be in time; field: seconds."""
+
+    seconds: float
 
 
 def emr_client(region: str, *, retries: bool = True) -> EMRClient:
@@ -171,7 +173,11 @@ def _wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> N
     deadline = time.monotonic() + timeout
     while not done():
         if time.monotonic() >= deadline:
-            raise WaitTimeoutError(f"Waited {timeout:.0f} s for {what}")
+            raise WaitTimeoutError(
+                f"Waited {timeout:.0f} s for {what}.",
+                "Look at its state and logs in the EMR console.",
+                seconds=timeout,
+            )
         time.sleep(poll)
 
 
@@ -187,17 +193,32 @@ def _cancel(client: EMRClient, cluster_id: str, step_id: str) -> None:
 
 
 def _cluster_failed(cluster_id: str, cluster: ClusterTypeDef) -> ClusterFailedError:
-    why = cluster["Status"].get("StateChangeReason", {})
-    reason = f"{why.get('Code', 'no reason given')}. {why.get('Message', '')}"
-    log_uri = f"{cluster.get('LogUri', 'no LogUri ')}{cluster_id}/"
-    return ClusterFailedError(cluster_id, cluster["Status"]["State"], reason, log_uri)
+    state, why = cluster["Status"]["State"], cluster["Status"].get("StateChangeReason", {})
+    reason = f"{why.get('Code', 'no reason given')} {why.get('Message', '')}".strip()
+    log_uri = f"{cluster.get('LogUri', '')}{cluster_id}/"
+    return ClusterFailedError(
+        f"Cluster {cluster_id} is {state}: {reason}.",
+        f"Its logs are under {log_uri}",
+        cluster_id=cluster_id,
+        state=state,
+        reason=reason,
+        log_uri=log_uri,
+    )
 
 
 def _step_failed(
     client: EMRClient, cluster_id: str, step_id: str, step: StepTypeDef
 ) -> StepFailedError:
-    details = step["Status"].get("FailureDetails", {})
-    reason = details.get("Message") or details.get("Reason") or "EMR gives no reason."
+    state, details = step["Status"]["State"], step["Status"].get("FailureDetails", {})
+    reason = details.get("Message") or details.get("Reason") or "EMR gives no reason"
     log_uri = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("LogUri", "")
     folder = f"{log_uri}{cluster_id}/steps/{step_id}/"
-    return StepFailedError(cluster_id, step_id, step["Status"]["State"], reason, folder)
+    return StepFailedError(
+        f"Step {step_id} of cluster {cluster_id} is {state}: {reason}.",
+        f"Look at {folder}stderr.gz",
+        cluster_id=cluster_id,
+        step_id=step_id,
+        state=state,
+        reason=reason,
+        log_uri=folder,
+    )

@@ -123,8 +123,8 @@ class Settings(BaseSettings):
         pattern=r"^emr-(spark-)?\d+\.\d+\.\d+$",
         description="EMR release; Spark 4.1 and Python 3.11 are needed.",
     )
-    primary_instance_type: str = Field("m7i.xlarge", description="EC2 type of the primary node.")
-    worker_instance_type: str = Field("c7i.2xlarge", description="EC2 type of the worker nodes.")
+    primary_instance_type: str = Field("m6i.xlarge", description="EC2 type of the primary node.")
+    worker_instance_type: str = Field("c6i.2xlarge", description="EC2 type of the worker nodes.")
     workers: int = Field(2, ge=1, le=50, description="Number of worker nodes.")
     market: Market = Field(Market.ON_DEMAND, description="How the worker nodes are bought.")
     cap_minutes: int = Field(

@@ -69,7 +69,7 @@ def _spark_step(
 ) -> dict[str, Any]:
     submit = ["spark-submit", "--deploy-mode", "client", "--py-files", package, entry_point]
     return {
-        "Name": f"{name} {attempt.batch.id} {attempt.number}",
+        "Name": f"{name} {attempt.batch.id} {attempt.name}",
         # The caller decides what a failed step means; the cluster must not guess.
         "ActionOnFailure": "CONTINUE",
         "HadoopJarStep": {

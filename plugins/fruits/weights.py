@@ -89,8 +89,9 @@ def _known(answer: Path) -> Weights | None:
 def _sha256(file: Path) -> str:
     if not file.is_file():
         raise WeightsError(
-            f"There is no weights file {file}. Give a .h5 file of the backbone without its head, "
-            "or imagenet, or seeded (WEIGHTS=..., or the setting FRUITS_WEIGHTS)."
+            f"There is no weights file {file}.",
+            "Give a .h5 file of the backbone without its head, or imagenet, or seeded "
+            "(WEIGHTS=... for make, the setting FRUITS_WEIGHTS elsewhere).",
         )
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
@@ -102,5 +103,6 @@ def _run(*arguments: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(EXPORT_NETWORK.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise WeightsError(done.stderr.strip().splitlines()[-1] if done.stderr else str(done))
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise WeightsError(lines[-1], f"The command was: {' '.join(command)}")
     return done.stdout

@@ -30,7 +30,7 @@ def test_ids_are_safe_in_uris_tags_and_file_names() -> None:
 def test_attempts_share_no_folder() -> None:
     """What one attempt wrote is never written again by another."""
     batch = Batch("s3://lake", "b")
-    first, second = batch.attempt(1), batch.attempt(2)
+    first, second = batch.attempt("1"), batch.attempt("2")
 
     assert first.work("featurize") != second.work("featurize")
     assert first.data("features") != second.data("features")

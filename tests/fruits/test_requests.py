@@ -22,7 +22,7 @@ STAGED = StagedJobs(
     network="s3://lake/networks/model.onnx",
     limit_lifetime="s3://lake/bootstrap/3/limit_lifetime.sh",
 )
-ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").attempt(1)
+ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").attempt("1")
 
 
 def validate(operation: str, parameters: dict[str, Any]) -> str:
