@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -20,13 +21,17 @@ SECRET_KEY = "localsecret"  # noqa: S105  (it opens a server that listens on thi
 class ObjectStorage:
     """An S3 endpoint on 127.0.0.1 whose buckets are the sub-folders of *folder*.
 
-    Use it as a context manager, or call :meth:`start` and :meth:`stop`. A file written beside the
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`; *environment* is added to
+    rclone's own, *port* 0 takes any free one. A file written beside the
     server appears in listings once rclone's directory cache of 100 ms expires.
     """
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, environment: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder.resolve()
         self.port = port or free_port()
+        self._environment = os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,12 +40,24 @@ class ObjectStorage:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        """Start the server and return once it answers; RuntimeError with rclone's log if not."""
+        """Start the server and return once it answers.
+
+        RuntimeError with rclone's log when it does not, or when somebody else has the port.
+        """
+        if self._process:
+            raise RuntimeError(f"The local S3 on port {self.port} is running already")
+        if is_taken(self.port):
+            # Their answers would be taken for ours.
+            raise RuntimeError(f"The local S3 cannot have port {self.port}: it is in use")
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder.parent / f"{self.folder.name}.rclone.log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                self._command(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self._command(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self._environment,
             )
         self._wait_until_it_answers(log)
         return self
@@ -108,6 +125,12 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def is_taken(port: int) -> bool:
+    """Say whether somebody listens on this TCP port of 127.0.0.1."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answers(url: str) -> bool:

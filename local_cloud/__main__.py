@@ -1,0 +1,179 @@
+"""The command line: `python -m local_cloud run|up|down|status|serve|sync|samples`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from local_cloud import background
+from local_cloud.cloud import LocalCloud
+from local_cloud.lock import FolderInUseError, holder
+from local_cloud.samples import draw_samples
+from local_cloud.sync import mirror
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; what it cannot do, it says in one line."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (FolderInUseError, ValueError, RuntimeError) as error:
+        print(f"local_cloud: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a program with the cloud around it; its exit code is ours."""
+    program = options.program[1:] if options.program[:1] == ["--"] else options.program
+    if not program:
+        raise ValueError("name a program: python -m local_cloud run --folder var -- PROGRAM …")
+    with _Signals() as signals, LocalCloud(options.folder) as cloud:
+        try:
+            child = subprocess.Popen(program, env=os.environ | cloud.environment())
+        except OSError as error:
+            raise ValueError(f"cannot run {program[0]}: {error}") from error
+        signals.forward_to(child)
+        code = child.wait()
+        return 128 - code if code < 0 else code
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run the cloud until SIGINT or SIGTERM."""
+    with _Signals() as signals, LocalCloud(options.folder) as cloud:
+        file = background.environment_file(cloud.folder)
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(cloud.environment()))
+        draft.replace(file)
+        signals.came.wait()
+        file.unlink(missing_ok=True)
+    return 0
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start the cloud in the background and print its environment for a shell's eval."""
+    for name, value in background.up(options.folder).items():
+        _say(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """End the cloud in the background."""
+    pid = background.down(options.folder)
+    _say(f"Stopped process {pid}" if pid else f"No local cloud runs over {options.folder}")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Say whether a cloud runs: exit code 0 when it does, 1 when not."""
+    pid = holder(options.folder)
+    if not pid:
+        _say(f"No local cloud runs over {options.folder}")
+        return 1
+    _say(f"A local cloud runs over {options.folder}: process {pid}")
+    if background.environment_file(options.folder).exists():
+        environment = background.environment_of(options.folder)
+        _say(f"S3 {environment['AWS_ENDPOINT_URL_S3']} · EMR {environment['AWS_ENDPOINT_URL_EMR']}")
+    return 0
+
+
+def sync(options: argparse.Namespace) -> int:
+    """Mirror a folder into a bucket."""
+    done = mirror(options.source, options.uri, options.folder.resolve() / "s3")
+    _say(f"{options.uri}: {done.copied} files copied, {done.deleted} deleted")
+    return 0
+
+
+def samples(options: argparse.Namespace) -> int:
+    """Draw sample images."""
+    written = draw_samples(options.target, options.labels, options.images)
+    _say(f"{options.target}: {written} images drawn")
+    return 0
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM, and hands them on, so that a `with` around it can end in order."""
+
+    def __init__(self) -> None:
+        self.came = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def forward_to(self, child: subprocess.Popen[bytes]) -> None:
+        """Pass on every signal from now on, and the one that came already."""
+        self._child = child
+        if self.came.is_set():
+            child.terminate()
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._note) for number in _STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.came.set()
+        # A terminal sends Ctrl-C to the whole foreground group: the child has had it already.
+        by_terminal = number == signal.SIGINT and sys.stdin.isatty()
+        if self._child and self._child.poll() is None and not by_terminal:
+            self._child.send_signal(number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local_cloud", description="S3 and EMR on this machine, over one folder."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, function, summary in (
+        ("run", run, "run a program with the cloud around it, then stop everything"),
+        ("serve", serve, "run the cloud until it is interrupted"),
+        ("up", up, "start the cloud in the background; prints exports for `eval`"),
+        ("down", down, "stop the cloud that `up` started, with everything it runs"),
+        ("status", status, "say whether a cloud runs over the folder"),
+        ("sync", sync, "mirror a local folder into a bucket (copies and deletes)"),
+        ("samples", samples, "draw fruit-like sample images"),
+    ):
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(command=function)
+        if name != "samples":
+            command.add_argument(
+                "--folder", type=Path, default=Path("var"), help="where the cloud lives (var)"
+            )
+        _ARGUMENTS.get(name, lambda _: None)(command)
+    return parser
+
+
+def _run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("program", nargs=argparse.REMAINDER, help="-- PROGRAM ARGUMENTS…")
+
+
+def _sync_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, help="the local folder")
+    command.add_argument("uri", help="s3://bucket/prefix/")
+
+
+def _samples_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("target", type=Path, help="the folder to draw into")
+    command.add_argument("--labels", type=int, default=5, help="how many label folders (5)")
+    command.add_argument("--images", type=int, default=5, help="how many images in each (5)")
+
+
+_ARGUMENTS = {"run": _run_arguments, "sync": _sync_arguments, "samples": _samples_arguments}
+
+
+def _say(line: str) -> None:
+    print(line)  # noqa: T201  (a command's answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""A local cloud in a process of its own: start it, ask for it, end it without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from local_cloud.cloud import FOLDER_MARK
+from local_cloud.emr.processes import end_tree
+from local_cloud.lock import FolderInUseError, holder
+
+_START_PATIENCE = 30.0
+_STOP_PATIENCE = 30.0
+
+
+def up(folder: Path) -> dict[str, str]:
+    """Start a cloud over *folder* in the background and return its environment.
+
+    FolderInUseError when one runs already; RuntimeError with its log when it does not start.
+    """
+    if holder(folder):
+        raise FolderInUseError(folder, holder(folder))
+    environment_file(folder).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "cloud.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local_cloud", "serve", "--folder", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _import_path()},
+        )
+    deadline = time.monotonic() + _START_PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if environment_file(folder).exists():
+            return environment_of(folder)
+        time.sleep(0.05)
+    process.terminate()
+    raise RuntimeError(f"The local cloud over {folder} did not start: {log.read_text()}")
+
+
+def down(folder: Path) -> int | None:
+    """End the cloud over *folder* with everything it started; return its pid, None if none ran."""
+    pid = holder(folder)
+    if pid:
+        with suppress(psutil.NoSuchProcess):
+            _end(psutil.Process(pid))
+    # What a cloud that was killed left behind.
+    end_tree((FOLDER_MARK, str(folder.resolve())))
+    environment_file(folder).unlink(missing_ok=True)
+    return pid
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """Return the environment of the cloud that runs over *folder*."""
+    return dict(json.loads(environment_file(folder).read_text()))
+
+
+def environment_file(folder: Path) -> Path:
+    """Return the file in which a running cloud tells its environment."""
+    return folder / "environment.json"
+
+
+def _import_path() -> str:
+    """Return PYTHONPATH with this package's home first: `up` may be called from anywhere."""
+    home = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def _end(process: psutil.Process) -> None:
+    process.terminate()
+    deadline = time.monotonic() + _STOP_PATIENCE
+    while time.monotonic() < deadline:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    process.kill()

@@ -1,0 +1,146 @@
+"""The local cloud: S3 and EMR over one folder, and the environment in which clients find them."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local_cloud.emr.processes import end_tree
+from local_cloud.emr.server import EmrEndpoint
+from local_cloud.java import java_home
+from local_cloud.lock import FolderLock
+from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage, free_port
+
+REGION = "eu-west-3"
+BUCKETS = ("fruits-images", "fruits-lake")
+# In the environment of every program that a cloud starts; its rclone alone has the second.
+FOLDER_MARK = "LOCAL_CLOUD_FOLDER"
+_S3_MARK = "LOCAL_CLOUD_S3"
+
+
+class LocalCloud:
+    """S3 and EMR on this machine; what they hold and their ports survive under *folder*.
+
+    Use it as a context manager. `s3/` has the buckets, `emr/` the clusters and the journal,
+    `catalog.db` the Iceberg catalog. FolderInUseError when another one runs over the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self._stack = ExitStack()
+        self._storage: ObjectStorage | None = None
+        self._emr: EmrEndpoint | None = None
+
+    @property
+    def storage(self) -> ObjectStorage:
+        """The running S3."""
+        if self._storage is None:
+            raise RuntimeError("The local cloud is not running: use it in a `with` statement")
+        return self._storage
+
+    @property
+    def emr(self) -> EmrEndpoint:
+        """The running EMR endpoint."""
+        if self._emr is None:
+            raise RuntimeError("The local cloud is not running: use it in a `with` statement")
+        return self._emr
+
+    def start(self) -> Self:
+        """Start both and return once they answer."""
+        with ExitStack() as stack:
+            lock = FolderLock(self.folder)
+            lock.acquire()
+            stack.callback(lock.release)
+            # A cloud that was killed leaves its rclone, and that its port.
+            end_tree((_S3_MARK, str(self.folder)))
+            ports = self._ports()
+            self._storage = self._start_s3(ports.get("s3", 0))
+            stack.callback(self._storage.stop)
+            for bucket in BUCKETS:
+                self._storage.make_bucket(bucket)
+            self._emr = stack.enter_context(self._start_emr(ports.get("emr", 0)))
+            self._keep_ports()
+            self._stack = stack.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """Stop both and end every process that they started."""
+        self._stack.close()
+        self._storage = self._emr = None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which every client (boto3, obstore, PyIceberg, Spark) gets here.
+
+        Add them to a process's own environment; they have standard names only.
+        """
+        catalog = {
+            "TYPE": "sql",
+            "URI": f"sqlite:///{self.folder / 'catalog.db'}",
+            "WAREHOUSE": "s3://fruits-lake/tables",
+            "S3__ENDPOINT": self.storage.endpoint_url,
+            "S3__ACCESS_KEY_ID": ACCESS_KEY,
+            "S3__SECRET_ACCESS_KEY": SECRET_KEY,
+            "S3__REGION": REGION,
+        }
+        return self._services() | {
+            "AWS_ENDPOINT_URL_EMR": self.emr.endpoint_url,
+            **{f"PYICEBERG_CATALOG__FRUITS__{name}": value for name, value in catalog.items()},
+        }
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _services(self) -> dict[str, str]:
+        direct = {"127.0.0.1", "localhost", *os.environ.get("NO_PROXY", "").split(",")} - {""}
+        return {
+            "AWS_ENDPOINT_URL_S3": self.storage.endpoint_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+            "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+            "JAVA_HOME": str(java_home()),
+            "NO_PROXY": ",".join(sorted(direct)),
+        }
+
+    def _start_s3(self, port: int) -> ObjectStorage:
+        mark = {FOLDER_MARK: str(self.folder), _S3_MARK: str(self.folder)}
+        try:
+            return ObjectStorage(self.folder / "s3", port, mark).start()
+        except RuntimeError:
+            if not port:
+                raise
+            # Somebody else listens on the port of last time.
+            return ObjectStorage(self.folder / "s3", free_port(), mark).start()
+
+    def _start_emr(self, port: int) -> EmrEndpoint:
+        services = self._services() | {FOLDER_MARK: str(self.folder)}
+        arguments = (self.folder / "emr", self.storage.folder, services)
+        try:
+            return EmrEndpoint(*arguments, port=port)
+        except OSError:
+            return EmrEndpoint(*arguments)
+
+    def _ports(self) -> dict[str, int]:
+        file = self.folder / "ports.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def _keep_ports(self) -> None:
+        ports = {"s3": self.storage.port, "emr": self.emr.port}
+        draft = self.folder / "ports.json.new"
+        draft.write_text(json.dumps(ports))
+        draft.replace(self.folder / "ports.json")

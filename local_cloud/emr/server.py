@@ -1,0 +1,155 @@
+"""The EMR endpoint on 127.0.0.1: HTTP in front, the control plane behind, a journal of both."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from local_cloud.emr import protocol
+from local_cloud.emr.actions import ACTIONS
+from local_cloud.emr.control import ControlPlane
+from local_cloud.emr.errors import EmrError
+from local_cloud.emr.journal import Journal
+from local_cloud.emr.objects import Objects
+from local_cloud.emr.protocol import Call
+from local_cloud.emr.site import Site
+from local_cloud.emr.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back over HTTP."""
+
+    status: int
+    body: bytes
+
+
+class EmrEndpoint:
+    """EMR over *folder*: its state, journal and logs; use it as a context manager.
+
+    *buckets* is the folder that S3 serves, *services* the environment in which programs on the
+    nodes find S3 and Java (AWS_ENDPOINT_URL_S3, keys, AWS_REGION, JAVA_HOME). OSError when *port*
+    is taken; 0 takes any.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        buckets: Path,
+        services: dict[str, str],
+        port: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.journal = Journal(folder, clock)
+        self._server = _Server(port, self.answer)
+        services = services | {"AWS_ENDPOINT_URL_EMR": self.endpoint_url}
+        site = Site(Store(folder), self.journal, Objects(services), buckets, services)
+        self.plane = ControlPlane(site, clock)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on."""
+        return self._server.server_port
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL that clients take as their EMR endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Take up the clusters of an earlier endpoint and begin to answer."""
+        self.plane.start()
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop answering and end the processes of living clusters; their records stay."""
+        self._server.shutdown()
+        self._server.server_close()
+        self.plane.stop()
+
+    def answer(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer one request and write it, with its answer, to the journal."""
+        entry: dict[str, Any] = {"action": headers.get("X-Amz-Target")}
+        try:
+            answer = self._carry_out(headers, body, entry)
+            content = protocol.serialize(entry["action"], answer)
+        except EmrError as error:
+            return self._refuse(entry, error)
+        except Exception as error:
+            log.exception("The EMR endpoint failed in %s", entry["action"])
+            return self._refuse(entry, EmrError(f"{type(error).__name__}: {error}"))
+        self.journal.write("call", **entry, answer=answer)
+        return Response(200, content)
+
+    def _carry_out(
+        self, headers: Mapping[str, str], body: bytes, entry: dict[str, Any]
+    ) -> dict[str, Any]:
+        entry["action"] = protocol.action_of(headers)
+        entry["region"] = protocol.region_of(headers)
+        entry["parameters"] = protocol.parse(body)
+        protocol.check(entry["action"], entry["parameters"])
+        with self.plane.lock:
+            return ACTIONS[entry["action"]](Call(**entry), self.plane)
+
+    def _refuse(self, entry: dict[str, Any], error: EmrError) -> Response:
+        self.journal.write("call", **entry, error={"code": error.code, "message": error.message})
+        return Response(error.status, protocol.error_body(error))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, port: int, answer: Callable[[Mapping[str, str], bytes], Response]) -> None:
+        self.answer = answer
+        super().__init__(("127.0.0.1", port), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet: two would wait for a delayed ACK
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Say that the endpoint is there (a health check; EMR has no GET)."""
+        self._send(Response(200, b'{"status": "ok"}'))
+
+    def do_POST(self) -> None:
+        """Answer an action."""
+        length = int(self.headers.get("Content-Length") or 0)
+        headers = {name.title(): value for name, value in self.headers.items()}
+        self._send(self.server.answer(headers, self.rfile.read(length)))
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: the journal has every call."""
+
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(response.body)))
+        self.end_headers()
+        self.wfile.write(response.body)
+        self.wfile.flush()

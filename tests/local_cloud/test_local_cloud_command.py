@@ -1,0 +1,208 @@
+"""The command line: run, up, down, status, sync, samples, and one cloud per folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from local_cloud.cloud import FOLDER_MARK, LocalCloud
+from local_cloud.emr.processes import with_marker
+from local_cloud.lock import FolderInUseError
+from local_cloud.samples import SIZE, draw_samples
+from local_cloud.sync import mirror
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def local_cloud(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command from the repository's root and return what it did."""
+    command = [sys.executable, "-m", "local_cloud", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def left_over(folder: Path) -> list[Any]:
+    """Return what still runs of a cloud over *folder*."""
+    return with_marker((FOLDER_MARK, str(folder)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of a cloud that does not exist yet."""
+    return tmp_path / "var"
+
+
+def test_run_gives_the_program_a_cloud_and_its_exit_code(folder: Path) -> None:
+    """`run` ends with the program's exit code, and everything the cloud started is over."""
+    program = """
+import boto3, sys
+from pathlib import Path
+job = dict(Name="x", ReleaseLabel="emr-spark-8.1.0", JobFlowRole="a", ServiceRole="b",
+           Instances={"MasterInstanceType": "m5.xlarge", "InstanceCount": 1},
+           Steps=[{"Name": "s", "HadoopJarStep": {"Jar": "command-runner.jar",
+                   "Args": ["bash", "-c", "setsid sleep 1000 & sleep 1000"]}}])
+emr = boto3.client("emr")
+cluster_id = emr.run_job_flow(**job)["JobFlowId"]
+while not emr.list_steps(ClusterId=cluster_id, StepStates=["RUNNING"])["Steps"]:
+    pass
+print([bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]])
+sys.exit(7)
+"""
+    done = local_cloud("run", "--folder", folder, "--", sys.executable, "-c", program)
+
+    assert done.stdout == "['fruits-images', 'fruits-lake']\n"
+    assert (done.returncode, done.stderr) == (7, "")
+    assert not left_over(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_ends_cleanly_when_interrupted(
+    folder: Path, wait_for: Any, number: signal.Signals
+) -> None:
+    """A signal reaches the program; then the cloud stops and leaves nothing."""
+    command = [sys.executable, "-m", "local_cloud", "run", "--folder", str(folder), "--"]
+    marker = folder.parent / "begun"
+    program = ["bash", "-c", f"touch {marker}; exec sleep 1000"]
+    running = subprocess.Popen([*command, *program], cwd=ROOT, stdin=subprocess.DEVNULL)
+    wait_for(marker.exists)
+    assert left_over(folder)
+    running.send_signal(number)
+
+    assert running.wait(timeout=20) == 128 + number
+    assert not left_over(folder)
+
+
+def test_program_that_does_not_exist_is_said_so(folder: Path) -> None:
+    """`run` with a program that is not there fails in one line, without a traceback."""
+    done = local_cloud("run", "--folder", folder, "--", "no-such-program")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("local_cloud: cannot run no-such-program")
+    assert not left_over(folder)
+
+
+def test_up_status_down(folder: Path) -> None:
+    """`up` prints exports that reach the cloud, `status` finds it, `down` leaves nothing."""
+    try:
+        up = local_cloud("up", "--folder", folder)
+        again = local_cloud("up", "--folder", folder)
+        status = local_cloud("status", "--folder", folder)
+        listing = "import boto3; print(boto3.client('emr').list_clusters()['Clusters'])"
+        shell = f'eval "$EXPORTS"; \'{sys.executable}\' -c "{listing}"'
+        asked = subprocess.run(
+            ["bash", "-c", shell],
+            env=os.environ | {"EXPORTS": up.stdout},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        down = local_cloud("down", "--folder", folder)
+
+    assert asked.stdout == "[]\n"
+    assert status.returncode == 0
+    assert (again.returncode, f"down --folder {folder}" in again.stderr) == (2, True)
+    assert down.stdout.startswith("Stopped process")
+    assert not left_over(folder)
+    assert local_cloud("status", "--folder", folder).returncode == 1
+    assert local_cloud("down", "--folder", folder).stdout.startswith("No local cloud")
+
+
+def test_one_cloud_per_folder(cloud: LocalCloud) -> None:
+    """A second cloud over a folder is refused with who holds it and how to stop it."""
+    with pytest.raises(FolderInUseError) as refused:
+        LocalCloud(cloud.folder).start()
+
+    assert refused.value.pid == os.getpid()
+    assert "python -m local_cloud down --folder" in str(refused.value)
+
+
+def test_stopped_cloud_keeps_its_objects_and_ports(folder: Path) -> None:
+    """A cloud that is started again has the same endpoints and the same objects."""
+    with LocalCloud(folder) as first:
+        before = first.environment()
+        (first.storage.make_bucket("fruits-images") / "a.jpg").write_bytes(b"x")
+
+    with LocalCloud(folder) as second:
+        assert second.environment() == before
+        assert (second.storage.folder / "fruits-images" / "a.jpg").read_bytes() == b"x"
+
+
+def test_sync_copies_and_deletes(folder: Path, tmp_path: Path) -> None:
+    """`sync` makes the prefix hold exactly the folder's files and says how many it touched."""
+    source = tmp_path / "images" / "Apple Red é"
+    source.mkdir(parents=True)
+    (source / "1.jpg").write_bytes(b"1")
+    (source / "2.jpg").write_bytes(b"2")
+    command = ("sync", "--folder", folder, tmp_path / "images", "s3://fruits-images/set 1/")
+
+    assert "2 files copied, 0 deleted" in local_cloud(*command).stdout
+    (source / "2.jpg").unlink()
+    (source / "1.jpg").write_bytes(b"new")
+    assert "1 files copied, 1 deleted" in local_cloud(*command).stdout
+    bucket = folder / "s3" / "fruits-images"
+    files = [path for path in bucket.rglob("*") if path.is_file()]
+    assert files == [bucket / "set 1" / "Apple Red é" / "1.jpg"]
+    assert files[0].read_bytes() == b"new"
+
+
+def test_sync_never_empties_a_bucket(folder: Path, tmp_path: Path) -> None:
+    """A source that is missing or holds no file is refused: it would delete all images."""
+    bucket = folder / "s3" / "fruits-images"
+    bucket.mkdir(parents=True)
+    (bucket / "a.jpg").touch()
+    (tmp_path / "empty" / "Apple").mkdir(parents=True)
+
+    for source in ("empty", "missing"):
+        done = local_cloud("sync", "--folder", folder, tmp_path / source, "s3://fruits-images/")
+        assert (done.returncode, source in done.stderr) == (2, True)
+    assert (bucket / "a.jpg").exists()
+
+
+@pytest.mark.parametrize("uri", ["fruits-images/x", "s3://", "s3://bucket/../other", "s3://../x"])
+def test_sync_refuses_what_is_no_uri(tmp_path: Path, uri: str) -> None:
+    """A target outside the buckets' folder cannot be written."""
+    source = tmp_path / "images"
+    source.mkdir()
+    (source / "a.jpg").touch()
+
+    with pytest.raises(ValueError, match="is not an s3://bucket/prefix/ URI"):
+        mirror(source, uri, tmp_path / "s3")
+
+
+def test_samples_are_the_same_every_time(tmp_path: Path) -> None:
+    """5 x 5 JPEGs of 100 x 100, byte for byte alike in every run, different from one another."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert draw_samples(first) == draw_samples(second) == 25
+
+    files = sorted(path.relative_to(first) for path in first.rglob("*.jpg"))
+    contents = [(first / file).read_bytes() for file in files]
+    assert contents == [(second / file).read_bytes() for file in files]
+    assert len(set(contents)) == 25
+    assert len({file.parent for file in files}) == 5
+    with Image.open(first / files[0]) as picture:
+        assert (picture.size, picture.format) == ((SIZE, SIZE), "JPEG")
+
+
+def test_samples_leave_what_exists(tmp_path: Path) -> None:
+    """Drawing again draws nothing and changes nothing; a missing image alone is drawn."""
+    draw_samples(tmp_path)
+    mine = next(tmp_path.rglob("*.jpg"))
+    mine.write_bytes(b"mine")
+    assert draw_samples(tmp_path) == 0
+
+    assert mine.read_bytes() == b"mine"
+    mine.unlink()
+    assert draw_samples(tmp_path) == 1
+
+
+def test_samples_say_how_many_labels_there_are(tmp_path: Path) -> None:
+    """More labels than there are drawings is refused with the number there are."""
+    with pytest.raises(ValueError, match="between 1 and 5"):
+        draw_samples(tmp_path, labels=6)
