@@ -1,0 +1,68 @@
+"""A fitted PCA in the three forms that people read: Spark ML, NumPy and JSON."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fruits_jobs.bases import Basis
+from fruits_jobs.objects import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from pyspark.ml.feature import PCAModel
+    from pyspark.sql import SparkSession
+
+
+def write_model(
+    spark: SparkSession, basis: Basis, description: dict[str, Any], folder: str, region: str
+) -> None:
+    """Write PCAModel/, pca.npz and, last, model.json (*description*) under *folder*."""
+    spark_model(spark, basis).write().overwrite().save(f"{folder}PCAModel")
+    write_bytes(f"{folder}pca.npz", npz(basis), region)
+    write_json(f"{folder}model.json", description, region)
+
+
+def npz(basis: Basis) -> bytes:
+    """Return the NumPy archive: mean [D], scale [D], basis [D, k], eigenvalues [D]; float64."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        mean=basis.mean,
+        scale=basis.scale,
+        basis=basis.basis,
+        eigenvalues=basis.eigenvalues,
+    )
+    return buffer.getvalue()
+
+
+def spark_offset(basis: Basis) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return what to subtract, [k], from the output of Spark's PCAModel to get our components.
+
+    Spark's model neither centres nor scales: it has ``basis / scale`` as its matrix, and the mean's
+    part of ``((x - mean) / scale) @ basis`` is the same for every x.
+    """
+    offset: np.ndarray[Any, np.dtype[np.float64]] = (basis.mean / basis.scale) @ basis.basis
+    return offset
+
+
+def spark_model(spark: SparkSession, basis: Basis) -> PCAModel:
+    """Return the PCA as a Spark ML model, without fitting anything."""
+    from pyspark.ml.common import _py2java
+    from pyspark.ml.feature import PCAModel
+    from pyspark.ml.linalg import DenseMatrix, DenseVector
+
+    # PCAModel has no public constructor in Python; its Scala class has one.
+    context = spark.sparkContext
+    matrix = basis.basis / basis.scale[:, None]
+    rows, columns = matrix.shape
+    java: Any = context._jvm
+    model = java.org.apache.spark.ml.feature.PCAModel(
+        f"PCAModel_{uuid.uuid4().hex[:12]}",
+        _py2java(context, DenseMatrix(rows, columns, matrix.ravel(order="F"))),
+        _py2java(context, DenseVector(basis.explained_variance_ratio)),
+    )
+    model.set(model.k(), columns)  # transform asks for it, and only `fit` would have set it
+    return PCAModel(model).setInputCol("features").setOutputCol("components")

@@ -1,0 +1,66 @@
+"""Spark as both jobs want it, and what a job's end looks like to who reads its log."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ONE_THREAD = {
+    f"spark.executorEnv.{name}": "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+}
+CONFIGURATION = {
+    "spark.sql.session.timeZone": "UTC",  # else Arrow timestamps would carry the machine's zone
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",  # 5 MB of features, not 10,000 rows
+    "spark.python.worker.reuse": "true",  # a worker that ends takes its loaded network with it
+    **ONE_THREAD,  # Spark already runs one Python worker per core
+}
+
+
+def spark_session(name: str) -> SparkSession:
+    """Return the application's session; master and resources are spark-submit's business."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.Builder().appName(name)
+    for key, value in CONFIGURATION.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def run_step(name: str, step: Callable[[], None]) -> int:
+    """Run *step* and return the exit code; a failure ends stderr with its cause on one line."""
+    try:
+        step()
+    except Exception as error:  # noqa: BLE001  (the last place where it can be told)
+        traceback.print_exc()
+        tell_cause(f"{name} failed: {cause(error)}")
+        return 1
+    return 0
+
+
+def tell_cause(line: str) -> None:
+    """Write *line* to stderr, and to that of spark-submit if this is its program."""
+    sys.stderr.write(f"{line}\n")
+    # spark-submit merges a Python program's stderr into its own stdout, and people look in stderr.
+    pyspark = sys.modules.get("pyspark")
+    jvm = pyspark.SparkContext._jvm if pyspark else None
+    if jvm:
+        jvm.java.lang.System.err.println(line)
+
+
+def cause(error: BaseException) -> str:
+    """Return the first cause of *error* on one line; a Spark error's is in its worker's traceback.
+
+    Spark wraps the exception of a Python worker in a text that is mostly Java's stack.
+    """
+    raised = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", str(error), flags=re.MULTILINE)
+    if "Traceback (most recent call last)" in str(error) and raised:
+        return str(raised[0])
+    text = " ".join(str(error).split("Debug source")[0].split()) or "no message"
+    return f"{type(error).__name__}: {text[:2000]}"

@@ -1,0 +1,215 @@
+"""The whole featurize step on a local Spark: every image once, in the contract's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from featurize import OutcomesDoNotAddUp, featurize
+from fruits_jobs.engines import OnnxEngine
+from fruits_jobs.images import decode
+from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE
+from tests.spark_jobs.batches import photo
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def mixed() -> dict[str, bytes]:
+    """Forty good images in two labels, and one of each kind of bad bytes."""
+    good = {f"run/Été 100%={i % 2}/a+{i:02d} 'x'.jpg": photo(i) for i in range(40)}
+    whole = photo(99)
+    bad = {"zero.jpg": b"", "cut.jpg": whole[: len(whole) // 2], "text.jpg": b"hello, fruit" * 9}
+    return good | {f"run/bad/{name}": data for name, data in bad.items()}
+
+
+def test_every_image_becomes_exactly_one_row(spark, make_batch, mixed):
+    """Good images are features, undecodable bytes quarantine with a reason, none is lost."""
+    batch = make_batch(mixed)
+
+    result = featurize(batch.arguments(), spark)
+
+    features, quarantine = (batch.table(result[kind]) for kind in ("features", "quarantine"))
+    assert sorted(features["image_key"].to_pylist() + quarantine["image_key"].to_pylist()) == (
+        sorted(mixed)
+    )
+    assert result["quarantine"]["reasons"] == {"empty": 1, "truncated": 1, "not_an_image": 1}
+    assert result["changed"]["rows"] == 0
+    written = json.loads(
+        (batch.folder / "fruits-lake/attempts/b/featurize-1/result.json").read_text()
+    )
+    assert written == result
+
+
+def test_files_have_the_contracts_schema_and_order(spark, make_batch, mixed):
+    """Columns, types and nullability are the contract's; rows are sorted by label and key."""
+    batch = make_batch(mixed)
+
+    result = featurize(batch.arguments(), spark)
+
+    features, quarantine = (batch.table(result[kind]) for kind in ("features", "quarantine"))
+    assert features.schema.equals(FEATURES)
+    assert quarantine.schema.equals(QUARANTINE)
+    keys = list(zip(features["label"].to_pylist(), features["image_key"].to_pylist(), strict=True))
+    assert keys == sorted(keys)
+    listed = result["features"]["files"][0]
+    path = batch.folder / listed["uri"].removeprefix("s3://")
+    assert (listed["rows"], listed["bytes"]) == (40, path.stat().st_size)
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).statistics.has_min_max
+
+
+def test_features_are_the_networks_own(spark, make_batch, mixed, network):
+    """A row's features are those of its own image's pixels, not of a neighbour's."""
+    batch = make_batch(mixed)
+
+    rows = batch.table(featurize(batch.arguments(), spark)["features"]).to_pylist()
+
+    engine = OnnxEngine(network.network.read_bytes())
+    for row in rows[::7]:
+        pixels = decode(mixed[row["image_key"]]).pixels
+        np.testing.assert_allclose(row["features"], engine.features(pixels[None])[0], atol=1e-4)
+
+
+def test_the_engines_agree(spark, make_batch):
+    """The tensorflow engine gives the features of onnxruntime within 1e-4."""
+    batch = make_batch({f"run/a/{i}.jpg": photo(i) for i in range(6)})
+
+    onnx = batch.table(featurize(batch.arguments(attempt="1"), spark)["features"])
+    keras = batch.table(
+        featurize(batch.arguments(attempt="2", engine="tensorflow"), spark)["features"]
+    )
+
+    assert onnx["image_key"] == keras["image_key"]
+    difference = np.abs(np.array(onnx["features"].to_pylist()) - keras["features"].to_pylist())
+    assert difference.max() < 1e-4
+
+
+def test_an_image_that_changed_since_the_listing_is_counted_as_such(spark, make_batch):
+    """Replaced and deleted images are neither features nor quarantine."""
+    batch = make_batch({f"run/a/{i}.jpg": photo(i) for i in range(4)})
+    (batch.folder / "fruits-images/run/a/1.jpg").write_bytes(photo(77))
+    (batch.folder / "fruits-images/run/a/2.jpg").unlink()
+
+    result = featurize(batch.arguments(), spark)
+
+    changed = batch.table(result["changed"])
+    assert changed.schema.equals(CHANGED)
+    found = dict(zip(changed["image_key"].to_pylist(), changed["reason"].to_pylist(), strict=True))
+    assert found == {"run/a/1.jpg": "changed", "run/a/2.jpg": "vanished"}
+    assert (result["features"]["rows"], result["quarantine"]["rows"]) == (2, 0)
+
+
+def test_an_empty_manifest_is_a_result_of_nothing(spark, make_batch):
+    """No image is no error: the result lists no files."""
+    batch = make_batch({})
+
+    result = featurize(batch.arguments(), spark)
+
+    assert result["images"] == 0
+    assert all(result[kind]["files"] == [] for kind in ("features", "quarantine", "changed"))
+
+
+def test_a_killed_worker_costs_a_retry_and_no_image(spark, make_batch, tmp_path, monkeypatch):
+    """After a Python worker dies in the middle of a task, each image is there exactly once."""
+    images = {f"run/a/{i:03d}.jpg": photo(i) for i in range(150)}
+    batch = make_batch(images)
+    marker = tmp_path / "died"
+    monkeypatch.setattr("fruits_jobs.featurizing_plan.featurize_range", dying(marker))
+
+    result = featurize(batch.arguments(), spark)
+
+    assert marker.exists()
+    assert sorted(batch.table(result["features"])["image_key"].to_pylist()) == sorted(images)
+
+
+def dying(marker: Path):
+    """Return a featurize_range whose second batch kills its process, the first time only."""
+
+    def featurize_range(*arguments):
+        import os
+        import signal
+
+        from fruits_jobs.featurizing import featurize_range as real
+
+        for count, rows in enumerate(real(*arguments)):
+            yield rows.slice(0, 10)
+            if count == 0 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield rows.slice(10)
+
+    return featurize_range
+
+
+def test_rows_that_do_not_add_up_fail_the_step(spark, make_batch, monkeypatch):
+    """A result is written only when every image of the manifest has an outcome."""
+    batch = make_batch({f"run/a/{i}.jpg": photo(i) for i in range(3)})
+
+    def forgetful(*arguments):
+        from fruits_jobs.featurizing import featurize_range as real
+
+        for rows in real(*arguments):
+            yield rows.slice(1)
+
+    monkeypatch.setattr("fruits_jobs.featurizing_plan.featurize_range", forgetful)
+
+    with pytest.raises(OutcomesDoNotAddUp, match="lists 3 images, but 2"):
+        featurize(batch.arguments(), spark)
+    assert not (batch.folder / "fruits-lake/attempts/b/featurize-1/result.json").exists()
+
+
+def test_a_network_of_another_name_is_refused(spark, make_batch, network):
+    """Features must never be stored under the name of weights that did not make them."""
+    batch = make_batch({"run/a/1.jpg": photo(1)})
+    arguments = Namespace(**vars(batch.arguments()) | {"feature_model": "MobileNetV2-other"})
+
+    with pytest.raises(ValueError, match=f"makes features of {network.feature_model}, not"):
+        featurize(arguments, spark)
+
+
+def submit(job_zip: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run featurize.py through spark-submit as EMR does, with the zip as --py-files."""
+    command = [Path(sys.executable).with_name("spark-submit"), "--master", "local[2,4]"]
+    command += ["--py-files", job_zip, ROOT / "spark_jobs" / "featurize.py", *words]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYSPARK_GATEWAY")}
+    return subprocess.run(
+        list(map(str, command)),
+        env=environment | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_spark_submit_runs_the_entry_point_from_the_zip(make_batch, job_zip):
+    """The command that Airflow builds is all that a cluster needs; stdout ends in a summary."""
+    batch = make_batch({f"run/a/{i}.jpg": photo(i) for i in range(5)})
+
+    done = submit(job_zip, batch.words())
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1].startswith("featurize: 5 features, 0 quarantined")
+    progress = batch.folder / "fruits-lake/attempts/b/featurize-1/progress.json"
+    assert json.loads(progress.read_text())["done"] == 5
+
+
+def test_a_failure_ends_with_its_cause_on_one_line(make_batch, job_zip):
+    """Whoever opens stderr at night finds what is wrong in one line, and the exit code says so."""
+    batch = make_batch({"run/a/1.jpg": photo(1)})
+    (batch.folder / "fruits-lake/manifests/added.parquet").unlink()
+
+    done = submit(job_zip, batch.words())
+
+    assert done.returncode != 0
+    causes = [line for line in done.stderr.splitlines() if line.startswith("featurize failed: ")]
+    assert len(causes) == 1
+    assert "s3://fruits-lake/manifests/added.parquet" in causes[0]

@@ -1,0 +1,209 @@
+"""Networks, engines and weights: one definition of a feature, whatever computes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fruits_jobs.engines import OnnxEngine, TensorFlowEngine
+from fruits_jobs.images import decode
+from fruits_jobs.networks import (
+    UnknownBackbone,
+    WeightsDoNotFit,
+    build_network,
+    feature_model_name,
+    load_network,
+    read_weights,
+    sha256_of,
+)
+from fruits_jobs.onnx_export import NetworksDiffer, export_onnx, largest_difference, to_onnx
+from fruits_jobs.seeded_weights import synthetic_images, write_seeded_weights
+
+JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
+
+
+def pixels(count: int = 5) -> np.ndarray:
+    return synthetic_images(count, np.random.default_rng(3))
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run export_network.py as Airflow does."""
+    return subprocess.run(
+        [sys.executable, str(JOBS / "export_network.py"), *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+
+
+def test_both_engines_equal_keras(network):
+    """Whichever engine a step was given, its features are those of Keras within 1e-4."""
+    expected = load_network("MobileNetV2", network.weights).predict(pixels(), verbose=0)
+    data = network.weights.read_bytes()
+
+    onnx = OnnxEngine(network.network.read_bytes())
+    keras = TensorFlowEngine("MobileNetV2", read_weights("MobileNetV2", network.weights.name, data))
+
+    for engine in (onnx, keras):
+        assert engine.length == 1280
+        assert engine.features(pixels()).dtype == np.float32
+        assert np.abs(engine.features(pixels()) - expected).max() < 1e-4
+        assert engine.features(pixels()[:1]).shape == (1, 1280)
+
+
+def test_real_weights_give_the_features_of_plain_keras(shared, tmp_path):
+    """On real photos both engines equal the application as its documentation uses it."""
+    import keras
+
+    weights = next((shared / "weights").glob("*.h5"))
+    photos = sorted((shared / "data" / "fruits360").rglob("*.jpg"))[::200]
+    images = np.stack([decode(photo.read_bytes()).pixels for photo in photos])
+    plain = keras.applications.MobileNetV2(include_top=False, pooling="avg", weights=str(weights))
+    prepared = keras.applications.mobilenet_v2.preprocess_input(images.astype(np.float32))
+    expected = plain.predict(prepared, verbose=0)
+
+    export_onnx("MobileNetV2", weights, tmp_path / "n.onnx")
+    onnx = OnnxEngine((tmp_path / "n.onnx").read_bytes())
+    name = "MobileNetV2-224-bilinear-v1-715706dbcc4b"
+
+    assert onnx.feature_model == name
+    assert feature_model_name("MobileNetV2", sha256_of(weights.read_bytes())) == name
+    assert np.abs(onnx.features(images) - expected).max() < 1e-4
+    tensorflow = TensorFlowEngine(
+        "MobileNetV2", read_weights("MobileNetV2", weights.name, weights.read_bytes())
+    )
+    assert np.abs(tensorflow.features(images) - expected).max() < 1e-4
+
+
+def test_seeded_features_are_sane(network):
+    """Seeded weights give features that vary, do not saturate, and tell images apart."""
+    features = OnnxEngine(network.network.read_bytes()).features(pixels(16))
+
+    assert 0.1 < features.std() < 2
+    assert (features < 5.9).mean() > 0.99
+    assert (features.std(axis=0) > 1e-3).mean() > 0.9
+    distances = np.linalg.norm(features[:, None] - features[None], axis=2)
+    assert distances[~np.eye(16, dtype=bool)].min() > 0.5
+
+
+def test_seeded_weights_are_the_same_again_and_are_kept(network, tmp_path):
+    """A second folder gets the same bytes; an existing file is not touched."""
+    again = tmp_path / "MobileNetV2-seeded.weights.h5"
+
+    write_seeded_weights("MobileNetV2", again)
+    written = again.stat().st_mtime_ns
+    write_seeded_weights("MobileNetV2", again)
+
+    assert load_equal(again, network.weights)
+    assert again.stat().st_mtime_ns == written
+
+
+def load_equal(one: Path, other: Path) -> bool:
+    weights = [load_network("MobileNetV2", path).get_weights() for path in (one, other)]
+    return all(np.allclose(a, b, atol=1e-6) for a, b in zip(*weights, strict=True))
+
+
+def test_another_backbone_works_end_to_end(tmp_path):
+    """The backbone is a parameter: ResNet50 has other preprocessing and 2048 features."""
+    weights = tmp_path / "ResNet50-seeded.weights.h5"
+    write_seeded_weights("ResNet50", weights)
+
+    export_onnx("ResNet50", weights, tmp_path / "r.onnx")
+
+    engine = OnnxEngine((tmp_path / "r.onnx").read_bytes())
+    assert engine.length == 2048
+    assert engine.feature_model.startswith("ResNet50-224-bilinear-v1-")
+    assert np.isfinite(engine.features(pixels(2))).all()
+
+
+def test_weights_of_another_backbone_are_refused(network):
+    """The message names the file, the backbone and what would be right."""
+    with pytest.raises(WeightsDoNotFit, match="does not load into MobileNet without its top"):
+        load_network("MobileNet", network.weights)
+
+
+def test_a_file_that_is_no_weights_is_refused(tmp_path):
+    """A wrong upload fails before a cluster costs money."""
+    (tmp_path / "x.h5").write_bytes(b"not hdf5 at all")
+
+    with pytest.raises(WeightsDoNotFit, match=r"x\.h5 does not load"):
+        load_network("MobileNetV2", tmp_path / "x.h5")
+
+
+def test_an_unknown_backbone_lists_the_known_ones():
+    """A typo is answered with the names that exist."""
+    with pytest.raises(UnknownBackbone, match=r"'MobilNet' is not.*MobileNetV2.*ResNet50"):
+        build_network("MobilNet")
+
+
+def test_an_export_that_is_off_is_never_written(network, tmp_path, monkeypatch):
+    """Features of an engine that differs would silently mix with those of the other."""
+    import fruits_jobs.onnx_export as exporting
+
+    other = to_onnx(build_network("MobileNetV2"), "other")
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: other)
+
+    with pytest.raises(NetworksDiffer, match="is off Keras by"):
+        export_onnx("MobileNetV2", network.weights, tmp_path / "n.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_difference_is_seen(network):
+    """The check that guards the export can fail."""
+    keras = load_network("MobileNetV2", network.weights)
+
+    assert largest_difference(keras, network.network.read_bytes()) < 1e-4
+    assert largest_difference(build_network("MobileNetV2"), network.network.read_bytes()) > 1e-2
+
+
+def test_the_command_prints_json_on_its_last_line(network, tmp_path):
+    """Airflow reads one line; TensorFlow's chatter is not on it."""
+    done = command(
+        *("weights", "--weights", str(network.weights), "--output-folder", str(tmp_path))
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    located = json.loads(done.stdout)
+    assert located == {
+        "weights": str(network.weights),
+        "sha256": sha256_of(network.weights.read_bytes()),
+        "feature_model": network.feature_model,
+        "source": "file",
+    }
+
+
+def test_without_internet_imagenet_fails_quickly_with_a_way_out(tmp_path):
+    """The message says what to do, and the exit code that it failed."""
+    done = command(
+        *("weights", "--weights", "imagenet", "--output-folder", str(tmp_path)),
+        KERAS_HOME=str(tmp_path / "keras"),
+        https_proxy="http://127.0.0.1:9",
+    )
+
+    assert done.returncode == 1
+    assert (
+        "export_network failed: DownloadFailed: the ImageNet weights of MobileNetV2"
+        in (done.stderr.splitlines()[-1])
+    )
+    assert "'seeded' weights" in done.stderr.splitlines()[-1]
+
+
+def test_the_parser_names_what_is_missing():
+    """A caller's mistake ends with usage, not with a traceback."""
+    from export_network import parser
+
+    with pytest.raises(SystemExit):
+        parser().parse_args(["weights"])
+    parsed = parser().parse_args(["onnx", "--weights", "w.h5", "--output", "n.onnx"])
+    assert isinstance(parsed, Namespace)
+    assert parsed.backbone == "MobileNetV2"

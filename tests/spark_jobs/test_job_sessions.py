@@ -1,0 +1,94 @@
+"""What a step says: its progress while it runs, and its cause when it fails."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+from fruits_jobs.progress import Progress, line, snapshot
+from fruits_jobs.sessions import cause, run_step
+
+SPARK_ERROR = """
+  An exception was thrown from the Python worker. Please see the stack trace below.
+Traceback (most recent call last):
+  File "/mnt/fruits_jobs.zip/fruits_jobs/fetching.py", line 90, in fetch
+    raise ReadFailed(bucket, key, str(error), attempt) from error
+fruits_jobs.fetching.ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503
+
+	at org.apache.spark.api.python.BasePythonRunner.handle(PythonRunner.scala:581)
+Caused by: java.lang.IllegalStateException: nothing to do with it
+"""
+
+
+def test_the_cause_of_a_spark_error_is_the_workers_exception():
+    """Between a hundred lines of Java is the one that matters."""
+    found = cause(RuntimeError(SPARK_ERROR))
+
+    assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
+
+
+def test_any_other_cause_is_one_line_with_its_type():
+    """A message of several lines does not hide behind its last one."""
+    assert cause(ValueError("first\n  second")) == "ValueError: first second"
+
+
+def test_a_failed_step_is_exit_code_1_and_ends_with_its_cause(capsys):
+    """The exit code is what EMR looks at; the last line is what a person looks at."""
+
+    def step() -> None:
+        raise ValueError("no such thing")
+
+    assert run_step("pca", step) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "pca failed: ValueError: no such thing"
+    assert run_step("pca", lambda: None) == 0
+
+
+def test_a_snapshot_tells_rate_and_time_to_go():
+    """A quarter done in ten seconds is thirty to go."""
+    now = snapshot("featurize", 250, 1000, 10.0)
+
+    assert (now.images_per_second, now.eta_seconds) == (25.0, 30.0)
+    assert line(now) == "featurize: 250 of 1,000 images (25%), 25.0 images/s, 30 s to go"
+
+
+def test_repeated_tasks_do_not_make_more_than_everything():
+    """Spark counts a task that ran twice twice; done never exceeds total."""
+    assert snapshot("featurize", 1500, 1000, 10.0).done == 1000
+
+
+def test_before_the_first_image_there_is_no_estimate():
+    """Nothing done is no rate, rather than an infinite wait."""
+    assert snapshot("featurize", 0, 1000, 5.0).eta_seconds is None
+
+
+def test_progress_is_written_while_the_step_runs(storage, monkeypatch):
+    """A sensor reads progress.json long before the step ends, and its end at the end."""
+    monkeypatch.setattr("fruits_jobs.progress.WRITE_SECONDS", 0.02)
+    path = storage.folder / "fruits-lake/work/progress.json"
+    read, done = threading.Event(), [3]
+
+    def count() -> int:
+        if path.exists():
+            read.set()
+        return done[0]
+
+    with Progress("pca", 9, count, "s3://fruits-lake/work/progress.json", "eu-west-3"):
+        assert read.wait(10)
+        assert json.loads(path.read_text())["done"] == 3
+        done[0] = 9
+
+    assert json.loads(path.read_text())["done"] == 9
+
+
+def test_progress_that_cannot_be_written_does_not_fail_the_step(monkeypatch, capsys):
+    """Progress is a courtesy: hours of inference must not be lost for it."""
+
+    def broken(*_: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr("fruits_jobs.progress.write_json", broken)
+
+    with Progress("pca", 9, lambda: 9, "s3://nowhere/progress.json", "eu-west-3"):
+        pass
+
+    assert "progress could not be written: no route" in capsys.readouterr().out

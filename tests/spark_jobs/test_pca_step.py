@@ -1,0 +1,176 @@
+"""The whole pca step on a local Spark: model in three forms, components of every image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.decomposition import PCA
+
+from fruits_jobs.arguments import pca_parser
+from fruits_jobs.bases import CannotFit
+from fruits_jobs.schemas import COMPONENTS, FEATURES, float_lists
+from pca import RowsDiffer, pca
+from tests.spark_jobs.batches import manifest_row
+
+LAKE = "s3://fruits-lake"
+TABLE = "tables/features/data/feature_model=m/b"
+
+
+@pytest.fixture
+def commit(storage) -> Callable[..., np.ndarray]:
+    """Return a function that commits features, float32[N, D], in files of some row groups."""
+
+    def write(X: np.ndarray, files: int = 3, claim: int = 0) -> np.ndarray:
+        lake = storage.folder / "fruits-lake"
+        (lake / TABLE).mkdir(parents=True)
+        (lake / "attempts/b/pca-1").mkdir(parents=True)
+        listed, first = [], 0
+        for index, part in enumerate(np.array_split(X, files)):
+            path = lake / TABLE / f"{index}.parquet"
+            pq.write_table(feature_rows(part, first), path, row_group_size=40)
+            first += len(part)
+            uri = f"{LAKE}/{TABLE}/{index}.parquet"
+            listed.append({"uri": uri, "rows": len(part), "bytes": path.stat().st_size})
+        listed[0]["rows"] += claim
+        content = {"snapshot_id": 7, "feature_model": "m", "files": listed}
+        (lake / "attempts/b/pca-1/features.json").write_text(json.dumps(content))
+        return X
+
+    return write
+
+
+def feature_rows(X: np.ndarray, first: int) -> pa.Table:
+    """Return feature rows of those vectors; the first image of a file is not the first label."""
+    rows = [manifest_row(f"run/{9 - i % 5}/{first + i:04d}.jpg", b"x") for i in range(len(X))]
+    more = {"width": 100, "height": 100, "feature_model": "m", "batch": "b"}
+    table = pa.Table.from_pylist([row | more for row in rows])
+    features = float_lists(np.ascontiguousarray(X))
+    return table.append_column("features", features).select(FEATURES.names).cast(FEATURES)
+
+
+def arguments(*more: str):
+    words = {
+        "features": f"{LAKE}/attempts/b/pca-1/features.json",
+        "components": f"{LAKE}/tables/components/data/b/1/",
+        "model": f"{LAKE}/models/pca/b-1/",
+        "model-version": "b-1",
+        "work": f"{LAKE}/attempts/b/pca-1/",
+        "batch": "b",
+        "region": "eu-west-3",
+    }
+    line = [word for name, value in words.items() for word in (f"--{name}", value)]
+    return pca_parser().parse_args([*line, *more])
+
+
+def vectors(n: int = 300, d: int = 30) -> np.ndarray:
+    random = np.random.default_rng(1)
+    return np.maximum(random.normal(size=(n, d)) @ random.normal(size=(d, d)), 0).astype("f4")
+
+
+def components(folder: Path, result: dict[str, Any]) -> pa.Table:
+    files = result["components"]["files"]
+    paths = [folder / file["uri"].removeprefix("s3://") for file in files]
+    return pa.concat_tables([pq.ParquetFile(path).read() for path in paths])
+
+
+def test_components_are_scikit_learns_for_every_image(spark, storage, commit):
+    """Each image's row has its own components, equal within 1e-5 of the data's norm."""
+    X = commit(vectors()).astype(np.float64)
+
+    result = pca(arguments("--k", "6"), spark)
+
+    table = components(storage.folder, result)
+    assert table.schema.equals(COMPONENTS)
+    order = [int(key[-8:-4]) for key in table["image_key"].to_pylist()]
+    assert sorted(order) == list(range(300))
+    # Keys restart their labels per file, so numbers tell the rows of X.
+    found = np.array(table["components"].to_pylist())[np.argsort(order)]
+    expected = PCA(6, svd_solver="full").fit_transform(X)
+    expected *= np.sign((found * expected).sum(0))
+    assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(X)
+
+
+def test_the_model_is_readable_in_its_three_forms(spark, storage, commit):
+    """Spark ML, NumPy and JSON describe one and the same basis."""
+    from pyspark.ml.feature import PCAModel
+    from pyspark.ml.linalg import Vectors
+
+    X = commit(vectors())
+
+    result = pca(arguments("--variance-target", "0.9", "--scaler", "standard"), spark)
+
+    folder = storage.folder / "fruits-lake/models/pca/b-1"
+    described = json.loads((folder / "model.json").read_text())
+    arrays = np.load(folder / "pca.npz")
+    loaded = PCAModel.load(f"{LAKE}/models/pca/b-1/PCAModel")
+    row = spark.createDataFrame([(Vectors.dense(X[0]),)], ["features"])
+    by_spark = loaded.transform(row).first()["components"].toArray() - described["spark_offset"]
+    by_numpy = ((X[0] - arrays["mean"]) / arrays["scale"]) @ arrays["basis"]
+    np.testing.assert_allclose(by_spark, by_numpy, atol=1e-9)
+    assert described == result["model"]
+    assert (described["n_images"], described["n_features"]) == (300, 30)
+    assert described["explained_variance_kept"] >= 0.9
+    assert described["variance_target_met"] is True
+    assert (described["features_snapshot_id"], described["feature_model"]) == (7, "m")
+    assert len(described["explained_variance_ratio"]) == described["k"] == loaded.pc.numCols
+
+
+def test_an_unmet_target_is_in_result_model_and_log(spark, storage, commit, capsys):
+    """Nobody has to guess why the cap's k explains less than was asked for."""
+    commit(vectors())
+
+    result = pca(arguments("--variance-target", "0.99", "--max-components", "3"), spark)
+
+    assert result["model"]["k"] == 3
+    assert result["model"]["variance_target_met"] is False
+    assert "is not met" in result["warnings"][0]
+    assert "WARNING: the variance target 0.99 is not met" in capsys.readouterr().out
+
+
+def test_sorted_files_and_the_result_that_lists_them(spark, storage, commit):
+    """A components file is sorted by label and key; result.json is what the step returned."""
+    commit(vectors(100))
+
+    result = pca(arguments("--k", "2"), spark)
+
+    table = components(storage.folder, result)
+    keys = list(zip(table["label"].to_pylist(), table["image_key"].to_pylist(), strict=True))
+    assert keys == sorted(keys)
+    written = storage.folder / "fruits-lake/attempts/b/pca-1/result.json"
+    assert json.loads(written.read_text()) == result
+    assert result["components"]["rows"] == 100
+
+
+def test_files_with_other_rows_than_listed_fail_the_step(spark, storage, commit):
+    """A PCA of half the table would look like one of the whole."""
+    commit(vectors(50), claim=1)
+
+    with pytest.raises(RowsDiffer, match="lists 51 rows, but its files have 50"):
+        pca(arguments("--k", "2"), spark)
+
+
+def test_nan_in_a_committed_file_names_file_and_image(spark, storage, commit):
+    """Whoever must repair the table knows where to look."""
+    X = vectors(50)
+    X[20, 3] = np.nan
+    commit(X, files=1)
+
+    with pytest.raises(Exception, match=r"0\.parquet has features of 'run/\d/0020\.jpg'"):
+        pca(arguments("--k", "2"), spark)
+
+
+def test_no_features_are_a_clear_error(spark, storage, commit):
+    """An empty table cannot be fitted, and says so before Spark reads anything."""
+    commit(vectors(5), files=1)
+    listing = storage.folder / "fruits-lake/attempts/b/pca-1/features.json"
+    listing.write_text('{"snapshot_id": 7, "feature_model": "m", "files": []}')
+
+    with pytest.raises(CannotFit, match="lists no features"):
+        pca(arguments("--k", "2"), spark)
