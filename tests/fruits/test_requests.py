@@ -7,12 +7,12 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
-from fruits_jobs.arguments import featurize_parser, pca_parser
 
 from fruits.batches import Batch
 from fruits.clusters import run_job_flow_request
 from fruits.settings import Engine, Market, Scaler, Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
+from fruits_jobs.arguments import featurize_parser, pca_parser
 
 STAGED = StagedJobs(
     featurize="s3://lake/jobs/1/featurize.py",

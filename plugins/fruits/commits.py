@@ -1,0 +1,325 @@
+"""The three commits of a batch: what is gone, what was featurized, what was reduced.
+
+PyIceberg's transactions are per table, so the order is fixed: quarantine before features, and
+components by themselves. A crash in between leaves work that the retry repeats; every commit is
+made once however often it is called (see `fruits.swaps`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io.pyarrow import parquet_files_to_data_files
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from fruits.discovery import require_bucket
+from fruits.errors import TooManyQuarantinedError, TooManyRemovedError
+from fruits.lake import (
+    FEATURE_MODEL,
+    IMAGES_BUCKET,
+    MODEL_VERSION,
+    MODEL_VERSIONS,
+    LakeFile,
+    equals,
+    open_table,
+    scan_files,
+)
+from fruits.manifests import Manifest, read_list, read_manifest
+from fruits.reconciliation import reconcile_components, reconcile_features
+from fruits.results import FeaturizeResult, PcaResult, read_featurize_result, read_pca_result
+from fruits.rewrites import Rewriter
+from fruits.scratch import Scratch, scratch
+from fruits.swaps import Committed, Mark, Swap, commit_once, committed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Removals:
+    """The rows that were deleted from each table."""
+
+    features: int
+    quarantine: int
+    components: int
+
+
+@dataclass(frozen=True)
+class Featurized:
+    """What became of a batch's images; *replaced* rows of features went for newer ones."""
+
+    features: int
+    quarantined: int
+    changed: int
+    replaced: int
+    reasons: dict[str, int]
+
+
+def commit_removals(
+    catalog: Catalog, manifest_uri: str, *, max_removed_share: float = 0.10, confirmed: bool = False
+) -> Removals:
+    """Delete the rows of image versions that are gone, of all feature models and model versions.
+
+    These are the deleted ones, and replaced ones whose key is not in added: leftovers whose new
+    version is known already. Other replaced versions keep their rows until `commit_features` swaps
+    them. TooManyRemovedError if the deleted ones are more than *max_removed_share* of the rows
+    under the prefix and nobody *confirmed*. Tables without a match get no snapshot.
+    """
+    manifest = read_manifest(manifest_uri)
+    _refuse_mass_removal(manifest, max_removed_share, confirmed=confirmed)
+    mark = Mark(manifest.batch, "removals", manifest.digest)
+    with scratch() as space:
+        _load_manifest(space, manifest_uri)
+        space.run(
+            "CREATE TABLE doomed AS SELECT image_key, etag FROM removed"
+            " WHERE reason = 'deleted' OR image_key NOT IN (SELECT image_key FROM expected)"
+        )
+        space.run("CREATE TABLE claimed (image_key VARCHAR)")
+        rows = {
+            name: _commit_swap(open_table(name, catalog), mark, Rewriter(space, manifest.batch))
+            for name in ("quarantine", "features", "components")
+        }
+    return Removals(**{name: committed.rows_removed for name, committed in rows.items()})
+
+
+def commit_features(
+    catalog: Catalog,
+    manifest_uri: str,
+    result_uri: str,
+    *,
+    max_quarantine_share: float = 0.05,
+    make_current: bool = True,
+) -> Featurized:
+    """Commit what a featurize attempt wrote: quarantine, then features, one snapshot each.
+
+    Each snapshot also deletes the replaced versions of the images that it brings an outcome for; an
+    image that changed since the listing keeps its old row. *make_current* makes the manifest's
+    feature model the one that `lake.read` reads; the first commit does so anyway.
+
+    Before anything is committed: ReconciliationError if the output is not exactly what the manifest
+    asked for; TooManyQuarantinedError if more than *max_quarantine_share* of it is broken;
+    StaleManifestError if another batch committed some of these images meanwhile.
+    """
+    manifest, result = read_manifest(manifest_uri), read_featurize_result(result_uri)
+    mark = Mark(manifest.batch, "features", manifest.digest)
+    features = open_table("features", catalog)
+    require_bucket(features, manifest.bucket)
+    properties = _feature_properties(features, manifest, make_current=make_current)
+    if made := mark.find(features):
+        # Made before: its files may have been rewritten since, so they are not checked again.
+        return _featurized(result, committed("features", made))
+    with scratch() as space:
+        _load_manifest(space, manifest_uri)
+        length = _vector_length(features, manifest.feature_model)
+        reconcile_features(space, features.io, result, manifest, length)
+        _refuse_mass_quarantine(result, max_quarantine_share)
+        _choose_replaced(space)
+        quarantine = open_table("quarantine", catalog)
+        _commit_swap(quarantine, mark, Rewriter(space, manifest.batch), result.quarantine)
+        rewriter = Rewriter(space, manifest.batch, partition=manifest.feature_model)
+        done = _commit_swap(features, mark, rewriter, result.features, properties)
+    return _featurized(result, done)
+
+
+def commit_components(
+    catalog: Catalog, result_uri: str, *, keep_model_versions: int = 1
+) -> PcaResult:
+    """Commit what a PCA attempt wrote, name its model version, and drop old ones: one transaction.
+
+    The components must be those of the features snapshot that the step read, else
+    ReconciliationError. The version becomes the current one only if its feature model is the
+    current one: readers must not get components of features that they do not read. Of each feature
+    model the newest *keep_model_versions* stay, and the current version stays in any case.
+    """
+    result = read_pca_result(result_uri)
+    mark = Mark(result.batch, "components", str(result.features_snapshot_id))
+    features = open_table("features", catalog)
+    components = open_table("components", catalog)
+    if not mark.find(components):
+        with scratch() as space:
+            read_by_step = equals("feature_model", result.feature_model)
+            _load_versions(space, "expected", features, read_by_step, result.features_snapshot_id)
+            reconcile_components(space, components.io, result)
+    is_current = features.properties.get(FEATURE_MODEL, result.feature_model) == (
+        result.feature_model
+    )
+
+    def plan(table: Table) -> Swap:
+        return _swap_versions(table, result, keep_model_versions, is_current=is_current)
+
+    commit_once(components, mark, plan)
+    return result
+
+
+def components_are_behind(catalog: Catalog, feature_model: str) -> bool:
+    """Say whether an image with features of *feature_model* has no components by its newest model.
+
+    That is so after new features, and after a run that failed between its two commits. Deleted
+    images leave nothing behind: their components went with them.
+    """
+    components = open_table("components", catalog)
+    versions = [name for name, model in _versions(components) if model == feature_model]
+    with scratch() as space:
+        for table, name, column, value in (
+            ("expected", "features", "feature_model", feature_model),
+            ("outcomes", "components", "model_version", versions[-1] if versions else ""),
+        ):
+            _load_versions(space, table, open_table(name, catalog), equals(column, value))
+        missing = "SELECT EXISTS (FROM expected ANTI JOIN outcomes USING (image_key, etag))"
+        return bool(space.value(missing))
+
+
+def _commit_swap(
+    table: Table,
+    mark: Mark,
+    rewriter: Rewriter,
+    files: tuple[LakeFile, ...] = (),
+    properties: dict[str, str] | None = None,
+) -> Committed:
+    def plan(table: Table) -> Swap:
+        rewritten = rewriter.plan(table)
+        return Swap(
+            removed=tuple(file.old for file in rewritten),
+            added=(*(file.new for file in rewritten if file.new), *_to_data_files(table, files)),
+            properties=properties or {},
+            rows_removed=sum(file.rows for file in rewritten),
+            rows_added=sum(file.rows for file in files),
+        )
+
+    done = commit_once(table, mark, plan)
+    log.info("%s of %s: %s", mark.kind, mark.batch, done)
+    return done
+
+
+def _to_data_files(table: Table, files: tuple[LakeFile, ...]) -> tuple[DataFile, ...]:
+    # A file without rows has no bounds to take its partition from, and nothing to commit.
+    uris = (file.uri for file in files if file.rows)
+    return tuple(parquet_files_to_data_files(table.io, table.metadata, uris))
+
+
+def _load_manifest(space: Scratch, manifest_uri: str) -> None:
+    """Make the tables `expected` (image_key, etag) and `removed` (…, reason) of a manifest."""
+    space.run("CREATE TABLE expected (image_key VARCHAR, etag VARCHAR)")
+    space.run("CREATE TABLE removed (image_key VARCHAR, etag VARCHAR, reason VARCHAR)")
+    added = read_list(manifest_uri, "added", space.folder)
+    space.insert_all("expected", "SELECT image_key, etag FROM incoming", added)
+    removed = read_list(manifest_uri, "removed", space.folder)
+    space.insert_all("removed", "SELECT image_key, etag, reason FROM incoming", removed)
+
+
+def _load_versions(
+    space: Scratch,
+    name: str,
+    table: Table,
+    row_filter: BooleanExpression,
+    snapshot_id: int | None = None,
+) -> None:
+    """Make the table *name* (image_key, etag) of the rows of an Iceberg table."""
+    space.run(f"CREATE TABLE {name} (image_key VARCHAR, etag VARCHAR)")
+    columns = ("image_key", "etag")
+    scan = table.scan(row_filter, selected_fields=columns, snapshot_id=snapshot_id)
+    select = "SELECT image_key, etag FROM incoming"
+    space.insert_all(name, select, scan.to_arrow_batch_reader())
+
+
+def _choose_replaced(space: Scratch) -> None:
+    space.run("CREATE TABLE claimed AS SELECT image_key FROM outcomes WHERE outcome <> 'changed'")
+    space.run(
+        "CREATE TABLE doomed AS SELECT image_key, etag FROM removed SEMI JOIN claimed"
+        " USING (image_key) WHERE reason = 'replaced'"
+    )
+
+
+def _feature_properties(
+    features: Table, manifest: Manifest, *, make_current: bool
+) -> dict[str, str]:
+    properties = {IMAGES_BUCKET: manifest.bucket}
+    if make_current or FEATURE_MODEL not in features.properties:
+        properties[FEATURE_MODEL] = manifest.feature_model
+    return properties
+
+
+def _vector_length(features: Table, feature_model: str) -> int | None:
+    """Return the length of the committed vectors of *feature_model*, None if there are none."""
+    for file in scan_files(features, equals("feature_model", feature_model)):
+        with features.io.new_input(file.file_path).open() as stream, pq.ParquetFile(stream) as rows:
+            first = next(rows.iter_batches(1, columns=["features"]))
+            return len(first["features"][0])
+    return None
+
+
+def _featurized(result: FeaturizeResult, done: Committed) -> Featurized:
+    features, quarantined, changed = (
+        sum(file.rows for file in files)
+        for files in (result.features, result.quarantine, result.changed)
+    )
+    return Featurized(features, quarantined, changed, done.rows_removed, result.reasons)
+
+
+def _versions(components: Table) -> list[list[str]]:
+    versions: list[list[str]] = json.loads(components.properties.get(MODEL_VERSIONS, "[]"))
+    return versions
+
+
+def _swap_versions(table: Table, result: PcaResult, keep: int, *, is_current: bool) -> Swap:
+    versions = [*_versions(table), [result.model_version, result.feature_model]]
+    current = result.model_version if is_current else table.properties.get(MODEL_VERSION)
+    newest = {
+        version
+        for model in {model for _, model in versions}
+        for version in [version for version, its_model in versions if its_model == model][-keep:]
+    }
+    kept = [entry for entry in versions if entry[0] in newest | {current}]
+    dropped = [
+        file for file in scan_files(table) if file.partition[0] not in {name for name, _ in kept}
+    ]
+    return Swap(
+        removed=tuple(dropped),
+        added=_to_data_files(table, result.components),
+        properties={MODEL_VERSIONS: json.dumps(kept)}
+        | ({MODEL_VERSION: current} if current else {}),
+        rows_removed=sum(file.record_count for file in dropped),
+        rows_added=sum(file.rows for file in result.components),
+    )
+
+
+def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -> None:
+    deleted, rows = manifest.counts.deleted, manifest.rows_under_prefix
+    share = deleted / rows if rows else 0.0
+    if share <= limit or confirmed:
+        return
+    raise TooManyRemovedError(
+        f"{deleted} of the {rows} images that the tables hold under {manifest.images_uri} are no"
+        f" longer there: {share:.1%}, and at most {limit:.0%} may go at once. Nothing was deleted.",
+        "If the bucket or the prefix is wrong, correct it. If they are meant to go, run again with"
+        " the removals confirmed.",
+        deleted=deleted,
+        rows=rows,
+        share=share,
+        limit=limit,
+    )
+
+
+def _refuse_mass_quarantine(result: FeaturizeResult, limit: float) -> None:
+    quarantined = sum(file.rows for file in result.quarantine)
+    images = quarantined + sum(file.rows for file in result.features)
+    share = quarantined / images if images else 0.0
+    if share <= limit:
+        return
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(result.reasons.items()))
+    raise TooManyQuarantinedError(
+        f"{quarantined} of {images} images could not be decoded ({reasons}): {share:.1%}, and at"
+        f" most {limit:.0%} may be quarantined. Nothing was committed.",
+        "Look at the files in the attempt's quarantine folder. If these images really are broken,"
+        " raise max_quarantine_share for this run; else replace them and run again.",
+        quarantined=quarantined,
+        images=images,
+        share=share,
+        limit=limit,
+        reasons=result.reasons,
+    )

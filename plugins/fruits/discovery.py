@@ -1,0 +1,276 @@
+"""Sensing: what the bucket holds against what the tables hold, written down as a manifest.
+
+An image version is the pair (image_key, etag). Let *listed* be the versions under the prefix.
+
+added    listed, but neither in `features` of this feature model nor in `quarantine` (broken bytes
+         are broken for every feature model).
+removed  in a table, but not listed: "deleted" when the key is gone, "replaced" when the key is
+         listed with another etag. Every feature model's features, quarantine and components count:
+         a row of any of them describes bytes that no longer exist. So a deleted image vanishes
+         from the rows of all feature models, and a replacement that is featurized with one model
+         takes the old version's rows of the others with it; their next batch adds the new one.
+deferred added, but beyond `max_images`; the oldest come first. What a deferred version replaces is
+         not removed: the image keeps its old row until the new one is there.
+
+Everything per key happens in Arrow and DuckDB, so memory does not grow with the bucket.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table
+
+from fruits.errors import WrongBucketError
+from fruits.lake import IMAGES_BUCKET, open_table, starts_with
+from fruits.listing import list_objects
+from fruits.manifests import (
+    ADDED,
+    REMOVED,
+    ROW_GROUP,
+    Counts,
+    Lists,
+    Manifest,
+    publish,
+    write_list,
+)
+from fruits.objects import split_uri
+from fruits.scratch import MEMORY_LIMIT, Scratch, scratch
+
+log = logging.getLogger(__name__)
+
+IMAGE = r"\.(jpg|jpeg|png|webp|bmp|gif|tif|tiff)$"
+EXTENSIONS_COUNTED = 20
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a sensing found: where it wrote it, and the counts."""
+
+    manifest_uri: str
+    batch: str
+    features_snapshot_id: int | None
+    counts: Counts
+    added_bytes: int
+    rows_under_prefix: int
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do at all."""
+        return bool(self.counts.added or self.counts.deleted or self.counts.replaced)
+
+
+@dataclass
+class Comparison:
+    """Two sets of image versions in a scratch database, and what sets them apart.
+
+    It is a listing's sink: `add` and `forget` may be called from several threads.
+    """
+
+    scratch: Scratch
+    feature_model: str
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reported: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.scratch.run(
+            "CREATE TABLE listed (folder VARCHAR NOT NULL, image_key VARCHAR NOT NULL,"
+            " etag VARCHAR NOT NULL, size_bytes BIGINT NOT NULL,"
+            " last_modified TIMESTAMPTZ NOT NULL)"
+        )
+        self.scratch.run(
+            "CREATE TABLE known (image_key VARCHAR NOT NULL, etag VARCHAR NOT NULL,"
+            " processed BOOLEAN NOT NULL)"
+        )
+
+    def add(self, folder: str, batch: pa.RecordBatch) -> None:
+        """Take listed objects of *folder*."""
+        with self._lock:
+            self.scratch.insert("listed", "SELECT ?, * FROM incoming", batch, folder)
+            if time.monotonic() - self._reported > PROGRESS_SECONDS:
+                self._reported = time.monotonic()
+                log.info("%d objects listed", self.scratch.value("SELECT count(*) FROM listed"))
+
+    def forget(self, folder: str) -> None:
+        """Drop the listed objects of *folder*."""
+        with self._lock:
+            self.scratch.run("DELETE FROM listed WHERE folder = ?", folder)
+
+    def add_known(self, batch: pa.RecordBatch, *, processed: bool) -> None:
+        """Take table rows; *processed* if this feature model need not see these versions again."""
+        self.scratch.insert("known", "SELECT image_key, etag, ? FROM incoming", batch, processed)
+
+    def compare(self, bucket: str, max_images: int | None) -> None:
+        """Make the tables `added` and `removed` out of `listed` and `known`."""
+        run = self.scratch.run
+        run(
+            "CREATE VIEW images AS SELECT image_key, etag, size_bytes, last_modified FROM listed"
+            f" WHERE regexp_matches(lower(image_key), '{IMAGE}')"
+        )
+        run(
+            "CREATE TABLE fresh AS SELECT * FROM images ANTI JOIN"
+            " (SELECT DISTINCT image_key, etag FROM known WHERE processed) USING (image_key, etag)"
+        )
+        run(
+            "CREATE TABLE added AS SELECT image_key, ? || image_key AS image_uri,"
+            # The parent folder's name; '' for a key without a folder.
+            " split_part(image_key, '/', -2) AS label, etag, size_bytes, last_modified FROM fresh"
+            f" ORDER BY last_modified, image_key {'' if max_images is None else 'LIMIT ?'}",
+            *([f"s3://{bucket}/"] if max_images is None else [f"s3://{bucket}/", max_images]),
+        )
+        run(
+            "CREATE TABLE removed AS SELECT image_key, ? || image_key AS image_uri, known.etag,"
+            " CASE WHEN images.etag IS NULL THEN 'deleted' ELSE 'replaced' END AS reason"
+            " FROM (SELECT DISTINCT image_key, etag FROM known) known"
+            " LEFT JOIN images USING (image_key)"
+            " WHERE known.etag IS DISTINCT FROM images.etag AND image_key NOT IN"
+            " (SELECT image_key FROM fresh ANTI JOIN added USING (image_key))",
+            f"s3://{bucket}/",
+        )
+
+    def added(self) -> Iterator[pa.RecordBatch]:
+        """Yield the images to featurize, sorted by label and image_key."""
+        columns = ", ".join(ADDED.names)
+        query = f"SELECT {columns} FROM added ORDER BY label, image_key"
+        return self.scratch.stream(query, ROW_GROUP)
+
+    def removed(self) -> Iterator[pa.RecordBatch]:
+        """Yield the versions that are gone, sorted by image_key."""
+        query = "SELECT image_key, image_uri, etag, reason FROM removed ORDER BY image_key, etag"
+        return self.scratch.stream(query, ROW_GROUP)
+
+    def counts(self) -> Counts:
+        """Count what `compare` found."""
+        value = self.scratch.value
+        listed = value("SELECT count(*) FROM images")
+        fresh = value("SELECT count(*) FROM fresh")
+        added = value("SELECT count(*) FROM added")
+        removed = "SELECT count(*) FROM removed WHERE reason = ?"
+        return Counts(
+            listed=listed,
+            unchanged=listed - fresh,
+            added=added,
+            replaced=value(removed, "replaced"),
+            deleted=value(removed, "deleted"),
+            ignored=value("SELECT count(*) FROM listed") - listed,
+            deferred=fresh - added,
+        )
+
+    def ignored_extensions(self) -> dict[str, int]:
+        """Count the objects that are no images by extension: 20 by name, then all others."""
+        rows = self.scratch.rows(
+            "SELECT coalesce(nullif(lower(regexp_extract(image_key, '\\.[^./]+$')), ''),"
+            " '(none)') AS extension, count(*) AS objects FROM listed"
+            f" WHERE NOT regexp_matches(lower(image_key), '{IMAGE}')"
+            " GROUP BY extension ORDER BY objects DESC, extension"
+        )
+        counted = dict(rows[:EXTENSIONS_COUNTED])
+        others = sum(objects for _, objects in rows[EXTENSIONS_COUNTED:])
+        return counted | ({"(other)": others} if others else {})
+
+    def rows_under_prefix(self) -> int:
+        """Count the distinct image versions that the tables hold under the prefix."""
+        query = "SELECT count(*) FROM (SELECT DISTINCT image_key, etag FROM known)"
+        return int(self.scratch.value(query))
+
+    def added_bytes(self) -> int:
+        """Sum the sizes of the images to featurize."""
+        return int(self.scratch.value("SELECT coalesce(sum(size_bytes), 0) FROM added"))
+
+
+def sense(
+    catalog: Catalog,
+    *,
+    images_uri: str,
+    manifest_uri: str,
+    batch: str,
+    feature_model: str,
+    max_images: int | None = None,
+    memory_limit: str = MEMORY_LIMIT,
+) -> Changes:
+    """Compare the images under *images_uri* with the tables and write the manifest of *batch*.
+
+    *images_uri* is `s3://bucket/prefix`, the prefix a string as in S3; *manifest_uri* is the
+    folder that the manifest goes to. Sensing again for the same batch overwrites it.
+    WrongBucketError if the tables describe another bucket; ListingError if the listing breaks off.
+    """
+    bucket, prefix = split_uri(images_uri)
+    features = open_table("features", catalog)
+    require_bucket(features, bucket)
+    with scratch(memory_limit) as space:
+        comparison = Comparison(space, feature_model)
+        list_objects(bucket, prefix, comparison)
+        _add_known(comparison, features, catalog, prefix)
+        comparison.compare(bucket, max_images)
+        lists = Lists(
+            write_list(space.folder / "added.parquet", ADDED, comparison.added()),
+            write_list(space.folder / "removed.parquet", REMOVED, comparison.removed()),
+        )
+        snapshot = features.current_snapshot()
+        manifest = Manifest(
+            batch=batch,
+            images_uri=images_uri,
+            feature_model=feature_model,
+            features_snapshot_id=snapshot.snapshot_id if snapshot else None,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            counts=comparison.counts(),
+            ignored_extensions=comparison.ignored_extensions(),
+            added_bytes=comparison.added_bytes(),
+            rows_under_prefix=comparison.rows_under_prefix(),
+            digest=lists.digest(),
+        )
+        publish(manifest, lists, manifest_uri)
+    log.info("Sensed %s: %s", images_uri, manifest.counts)
+    return Changes(
+        manifest_uri,
+        batch,
+        manifest.features_snapshot_id,
+        manifest.counts,
+        manifest.added_bytes,
+        manifest.rows_under_prefix,
+    )
+
+
+def require_bucket(features: Table, bucket: str) -> None:
+    """Raise WrongBucketError unless the features table describes *bucket*, or nothing yet.
+
+    An image_key is unique within its bucket only: two buckets in one lake would replace each
+    other's rows.
+    """
+    expected = features.properties.get(IMAGES_BUCKET)
+    if expected and expected != bucket:
+        raise WrongBucketError(
+            f"The lake describes the images of s3://{expected}, not of s3://{bucket}.",
+            "Correct the images URI, or use a lake of its own for the other bucket.",
+            expected=expected,
+            bucket=bucket,
+        )
+
+
+def _add_known(comparison: Comparison, features: Table, catalog: Catalog, prefix: str) -> None:
+    under = starts_with("image_key", prefix)
+    for batch in _key_batches(features, under, "feature_model"):
+        done = pc.equal(batch["feature_model"], pa.scalar(comparison.feature_model))
+        comparison.add_known(batch.filter(done), processed=True)
+        comparison.add_known(batch.filter(pc.invert(done)), processed=False)
+    for batch in _key_batches(open_table("quarantine", catalog), under):
+        comparison.add_known(batch, processed=True)
+    for batch in _key_batches(open_table("components", catalog), under):
+        comparison.add_known(batch, processed=False)
+
+
+def _key_batches(
+    table: Table, row_filter: BooleanExpression, *more: str
+) -> Iterator[pa.RecordBatch]:
+    scan = table.scan(row_filter, selected_fields=("image_key", "etag", *more))
+    yield from scan.to_arrow_batch_reader()

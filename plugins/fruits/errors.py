@@ -1,0 +1,104 @@
+"""What can go wrong, each with the facts as fields and the way out in the message."""
+
+from __future__ import annotations
+
+
+class FruitsError(Exception):
+    """A failure that a person has to act on: *what* happened and, if there is one, the *way_out*.
+
+    Every further keyword becomes an attribute, so that callers need not parse the message.
+    """
+
+    def __init__(self, what: str, way_out: str = "", **facts: object) -> None:
+        # Both are args, so that the exception survives pickling between processes.
+        super().__init__(what, way_out)
+        self.what = what
+        self.way_out = way_out
+        self.__dict__.update(facts)
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.way_out}".rstrip()
+
+
+class MissingObjectError(FruitsError):
+    """An object that has to be there is not; field: uri."""
+
+    uri: str
+
+
+class WrongBucketError(FruitsError):
+    """The tables describe the images of another bucket; fields: expected, bucket."""
+
+    expected: str
+    bucket: str
+
+
+class ListingError(FruitsError):
+    """The images could not be listed to the end; fields: bucket, prefix."""
+
+    bucket: str
+    prefix: str
+
+
+class TooManyRemovedError(FruitsError):
+    """More images vanished than a slip explains; fields: deleted, rows, share, limit."""
+
+    deleted: int
+    rows: int
+    share: float
+    limit: float
+
+
+class TooManyQuarantinedError(FruitsError):
+    """More images are broken than usual; fields: quarantined, images, share, limit, reasons."""
+
+    quarantined: int
+    images: int
+    share: float
+    limit: float
+    reasons: dict[str, int]
+
+
+class ReconciliationError(FruitsError):
+    """What a step wrote is not what it was asked for; fields: step, differences.
+
+    *differences* is a tuple of `fruits.reconciliation.Difference`: kind, count, examples.
+    """
+
+    step: str
+    differences: tuple[object, ...]
+
+
+class StaleManifestError(FruitsError):
+    """The table moved on since the manifest was written; fields: table, count, examples."""
+
+    table: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class CommitConflictError(FruitsError):
+    """Other writers won every attempt at a commit; fields: table, attempts."""
+
+    table: str
+    attempts: int
+
+
+class CommittedFileError(FruitsError):
+    """A commit brings files that the table already has; fields: table, uris."""
+
+    table: str
+    uris: tuple[str, ...]
+
+
+class UnreadableTableError(FruitsError):
+    """A table holds what this package never writes; fields: table, uri."""
+
+    table: str
+    uri: str
+
+
+class NoFeaturesError(FruitsError):
+    """There is nothing to reduce; field: feature_model."""
+
+    feature_model: str

@@ -1,0 +1,263 @@
+"""The lake's Iceberg tables: their schemas, how they are opened, and how a notebook reads them.
+
+    from fruits.lake import read
+    features = read("features").to_pandas()
+
+The catalog is PyIceberg's own configuration of the name `fruits` (its environment variables
+PYICEBERG_CATALOG__FRUITS__*): SQLite or PostgreSQL locally, Glue on AWS, nothing of it in code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, EqualTo, StartsWith
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.table import DataScan, Table
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import (
+    FloatType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    PrimitiveType,
+    StringType,
+    TimestamptzType,
+)
+from pyiceberg.utils.config import Config
+
+from fruits.errors import NoFeaturesError, UnreadableTableError
+from fruits.objects import write_json
+
+NAMESPACE = "fruits"
+FEATURE_MODEL = "fruits.feature-model"  # property of features: the current feature model
+IMAGES_BUCKET = "fruits.images-bucket"  # property of features: the bucket its image_keys are of
+MODEL_VERSION = "fruits.model-version"  # property of components: the current PCA model version
+# Property of components: JSON list of [model_version, feature_model], the newest last.
+MODEL_VERSIONS = "fruits.model-versions"
+
+
+def _schema(**columns: PrimitiveType | ListType) -> Schema:
+    # Step files carry names, not field ids; required=False because Spark writes every column as
+    # nullable. That nothing is null is checked before a commit.
+    schema = Schema(
+        *(
+            NestedField(number, name, kind, required=False)
+            for number, (name, kind) in enumerate(columns.items(), start=1)
+        )
+    )
+    # The ids that a catalog gives when it creates the table. The name mapping has to hold the same
+    # ones, or a list is read as null.
+    return assign_fresh_schema_ids(schema)
+
+
+TEXT, LONG, INT, TIME = StringType(), LongType(), IntegerType(), TimestamptzType()
+FLOATS = ListType(1000, FloatType(), element_required=False)
+
+SCHEMAS = {
+    "features": _schema(
+        image_key=TEXT,
+        image_uri=TEXT,
+        label=TEXT,
+        etag=TEXT,
+        size_bytes=LONG,
+        last_modified=TIME,
+        width=INT,
+        height=INT,
+        features=FLOATS,
+        feature_model=TEXT,
+        batch=TEXT,
+    ),
+    "quarantine": _schema(
+        image_key=TEXT,
+        image_uri=TEXT,
+        label=TEXT,
+        etag=TEXT,
+        size_bytes=LONG,
+        last_modified=TIME,
+        reason=TEXT,
+        error_message=TEXT,
+        batch=TEXT,
+    ),
+    "components": _schema(
+        image_key=TEXT,
+        label=TEXT,
+        etag=TEXT,
+        components=FLOATS,
+        model_version=TEXT,
+        batch=TEXT,
+    ),
+}
+PARTITION_COLUMN = {"features": "feature_model", "components": "model_version"}
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """One committed data file: its URI, its rows and its size in bytes."""
+
+    uri: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PcaInput:
+    """The committed features that a PCA step reads: one snapshot, one feature model."""
+
+    snapshot_id: int
+    feature_model: str
+    files: tuple[LakeFile, ...]
+
+    @property
+    def rows(self) -> int:
+        """The number of images."""
+        return sum(file.rows for file in self.files)
+
+
+def open_catalog() -> Catalog:
+    """Return the catalog that PyIceberg's configuration calls `fruits`."""
+    # By itself load_catalog uses the environment as it was when PyIceberg was imported, which may
+    # be before a task's environment was complete.
+    configured = Config().get_catalog_config("fruits") or {}
+    return load_catalog("fruits", **configured)  # type: ignore[arg-type]
+
+
+def ensure_tables(catalog: Catalog) -> None:
+    """Create the namespace and the tables that are missing; safe when two processes do it."""
+    with suppress(NamespaceAlreadyExistsError):  # another process was quicker
+        catalog.create_namespace_if_not_exists(NAMESPACE)
+    for name in SCHEMAS:
+        if not catalog.table_exists((NAMESPACE, name)):
+            _create(catalog, name)
+
+
+def open_table(name: str, catalog: Catalog | None = None) -> Table:
+    """Return the table *name* (features, quarantine, components) as it is now."""
+    return (catalog or open_catalog()).load_table((NAMESPACE, name))
+
+
+def read(name: str, catalog: Catalog | None = None) -> DataScan:
+    """Return what a data scientist means by *name*: the current feature model or model version.
+
+    `.to_pandas()`, `.to_arrow()` and `.to_duckdb()` read it. `quarantine` is read whole. For other
+    versions use `open_table(name).scan(...)`.
+    """
+    table = open_table(name, catalog)
+    if name not in PARTITION_COLUMN:
+        return table.scan()
+    current = table.properties.get(FEATURE_MODEL if name == "features" else MODEL_VERSION)
+    nothing = AlwaysFalse()  # a table that no commit has reached yet
+    return table.scan(equals(PARTITION_COLUMN[name], current) if current else nothing)
+
+
+def scan_files(
+    table: Table, row_filter: BooleanExpression | None = None, snapshot_id: int | None = None
+) -> Iterator[DataFile]:
+    """Yield the data files that may hold rows matching *row_filter*, with their statistics.
+
+    Reading them as plain Parquet is right only because nothing here writes delete files; a table
+    that has some (another engine wrote them) is refused with UnreadableTableError.
+    """
+    for task in table.scan(row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files():
+        if task.delete_files:
+            raise UnreadableTableError(
+                f"{task.file.file_path} of {table.name()[-1]} has rows that a delete file hides.",
+                "Only copy-on-write is supported: rewrite the table without delete files.",
+                table=table.name()[-1],
+                uri=task.file.file_path,
+            )
+        yield task.file
+
+
+def data_files(
+    table: Table, row_filter: BooleanExpression | None = None, snapshot_id: int | None = None
+) -> list[LakeFile]:
+    """Return the same files by URI, rows and bytes, sorted by URI."""
+    found = [
+        LakeFile(file.file_path, file.record_count, file.file_size_in_bytes)
+        for file in scan_files(table, row_filter, snapshot_id)
+    ]
+    return sorted(found, key=lambda file: file.uri)
+
+
+def equals(column: str, value: str) -> BooleanExpression:
+    """Return the filter `column = value`; no quoting is involved, so any text is a fine value."""
+    return EqualTo(column, value)  # type: ignore[call-arg,arg-type]  # a pydantic model's __init__
+
+
+def starts_with(column: str, prefix: str) -> BooleanExpression:
+    """Return the filter `column begins with prefix`; the empty prefix matches every row."""
+    if not prefix:
+        return AlwaysTrue()
+    return StartsWith(column, prefix)  # type: ignore[call-arg,arg-type]
+
+
+def write_pca_input(catalog: Catalog, feature_model: str, uri: str) -> PcaInput:
+    """Write the list of all committed features of *feature_model* to *uri* (features.json).
+
+    NoFeaturesError if there is none. The step reads these files as plain Parquet: a file of the
+    partitioned table holds one feature model only.
+    """
+    table = open_table("features", catalog)
+    snapshot = table.current_snapshot()
+    files = data_files(table, equals("feature_model", feature_model)) if snapshot else []
+    if not snapshot or not files:
+        raise NoFeaturesError(
+            f"No features of {feature_model} are committed.",
+            "Featurize some images with this feature model first.",
+            feature_model=feature_model,
+        )
+    pca_input = PcaInput(snapshot.snapshot_id, feature_model, tuple(files))
+    write_json(uri, asdict(pca_input))
+    return pca_input
+
+
+def _create(catalog: Catalog, name: str) -> None:
+    schema = SCHEMAS[name]
+    with suppress(TableAlreadyExistsError):  # another process was quicker
+        catalog.create_table(
+            (NAMESPACE, name),
+            schema,
+            location=_location(catalog, name),
+            partition_spec=_partition_spec(schema, PARTITION_COLUMN.get(name)),
+            sort_order=_sort_order(schema),
+            properties=_properties(schema),
+        )
+
+
+def _location(catalog: Catalog, name: str) -> str | None:
+    # The default would put the namespace's folder in between; the layout names tables/<table>/.
+    warehouse = catalog.properties.get("warehouse")
+    return f"{warehouse.rstrip('/')}/{name}" if warehouse else None
+
+
+def _partition_spec(schema: Schema, column: str | None) -> PartitionSpec:
+    if column is None:
+        return PartitionSpec()
+    source = schema.find_field(column).field_id
+    return PartitionSpec(PartitionField(source, 1000, IdentityTransform(), column))
+
+
+def _sort_order(schema: Schema) -> SortOrder:
+    columns = (schema.find_field(name).field_id for name in ("label", "image_key"))
+    return SortOrder(*(SortField(source_id=column) for column in columns))
+
+
+def _properties(schema: Schema) -> dict[str, str]:
+    return {
+        # Step files have no Iceberg field ids: their columns are found by name.
+        "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
+        # Bounds cut to 16 characters, the default, would not tell the images of a label apart.
+        "write.metadata.metrics.column.image_key": "full",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": "50",
+        "write.parquet.compression-codec": "zstd",
+    }

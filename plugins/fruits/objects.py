@@ -1,0 +1,120 @@
+"""Objects in S3: the clients, found by the standard environment, and whole-object reads and writes.
+
+Keys are used raw: nothing here encodes or decodes a percent sign.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from obstore.store import S3Store
+
+from fruits.errors import MissingObjectError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+ABSENT = {"NoSuchKey", "404", "NoSuchBucket"}
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return (bucket, key) of ``s3://bucket/key``; the key may be empty; ValueError if not S3."""
+    scheme, separator, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not separator or scheme not in {"s3", "s3a"} or not bucket:
+        raise ValueError(f"{uri!r} is not of the form s3://bucket/key")
+    return bucket, key
+
+
+def client(region: str | None = None) -> S3Client:
+    """Return the S3 client of this process's environment; it may be shared by threads."""
+    return _client(os.environ.get("AWS_ENDPOINT_URL_S3"), region)
+
+
+@functools.cache
+def _client(endpoint: str | None, region: str | None) -> S3Client:
+    # Every call made through it is idempotent, so retrying is always right.
+    retries = Config(retries={"mode": "standard", "max_attempts": 8})
+    return boto3.client("s3", region_name=region, endpoint_url=endpoint, config=retries)
+
+
+def store(bucket: str) -> S3Store:
+    """Return obstore's view of *bucket*; it reads the same environment as boto3."""
+    return S3Store(bucket, endpoint=os.environ.get("AWS_ENDPOINT_URL_S3"))
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the content of *uri*; MissingObjectError if there is none."""
+    bucket, key = split_uri(uri)
+    try:
+        return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ABSENT:
+            raise missing(uri) from error
+        raise
+
+
+def read_json(uri: str) -> dict[str, Any]:
+    """Return the JSON object at *uri*; MissingObjectError if there is none."""
+    content: dict[str, Any] = json.loads(read_bytes(uri))
+    return content
+
+
+def write_json(uri: str, content: dict[str, Any]) -> None:
+    """Write *content* to *uri*, readable for people, replacing what was there."""
+    bucket, key = split_uri(uri)
+    body = json.dumps(content, indent=1, ensure_ascii=False).encode()
+    client().put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+
+
+def write_bytes(uri: str, content: bytes, region: str | None = None) -> None:
+    """Write *content* to *uri*, replacing what was there."""
+    bucket, key = split_uri(uri)
+    client(region).put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def exists(uri: str, region: str | None = None) -> bool:
+    """Say whether there is an object *uri*."""
+    bucket, key = split_uri(uri)
+    try:
+        client(region).head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ABSENT:
+            return False
+        raise
+    return True
+
+
+def upload(path: Path, uri: str) -> None:
+    """Write the local file to *uri*, in parts when it is large."""
+    bucket, key = split_uri(uri)
+    client().upload_file(str(path), bucket, key)
+
+
+def download(uri: str, path: Path) -> Path:
+    """Write the object to the local *path* and return it; MissingObjectError if there is none."""
+    bucket, key = split_uri(uri)
+    try:
+        client().download_file(bucket, key, str(path))
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ABSENT:
+            raise missing(uri) from error
+        raise
+    return path
+
+
+def missing(uri: str) -> MissingObjectError:
+    """Return the error that says that *uri* has to be there and is not."""
+    return MissingObjectError(
+        f"There is no object {uri}.",
+        "The task that writes it did not finish: clear it (and what follows) and run again.",
+        uri=uri,
+    )

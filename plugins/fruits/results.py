@@ -1,0 +1,68 @@
+"""What a step says it did: result.json, which each attempt writes last into its work folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fruits.lake import LakeFile
+from fruits.objects import read_json
+
+
+@dataclass(frozen=True)
+class FeaturizeResult:
+    """The files that one attempt at featurizing wrote, and why images were quarantined."""
+
+    batch: str
+    feature_model: str
+    features: tuple[LakeFile, ...]
+    quarantine: tuple[LakeFile, ...]
+    changed: tuple[LakeFile, ...]
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PcaResult:
+    """The files that one attempt at PCA wrote, and the features that it read."""
+
+    batch: str
+    model_version: str
+    feature_model: str
+    features_snapshot_id: int
+    k: int
+    explained_variance_kept: float
+    warnings: tuple[str, ...]
+    components: tuple[LakeFile, ...]
+
+
+def read_featurize_result(result_uri: str) -> FeaturizeResult:
+    """Return what a featurize attempt's result.json says; MissingObjectError if it did not end."""
+    content = read_json(result_uri)
+    return FeaturizeResult(
+        batch=content["batch"],
+        feature_model=content["feature_model"],
+        features=_files(content["features"]),
+        quarantine=_files(content["quarantine"]),
+        changed=_files(content["changed"]),
+        reasons=content["quarantine"].get("reasons", {}),
+    )
+
+
+def read_pca_result(result_uri: str) -> PcaResult:
+    """Return what a PCA attempt's result.json says; MissingObjectError if it did not end."""
+    content = read_json(result_uri)
+    model = content["model"]
+    return PcaResult(
+        batch=content["batch"],
+        model_version=content["model_version"],
+        feature_model=model["feature_model"],
+        features_snapshot_id=model["features_snapshot_id"],
+        k=model["k"],
+        explained_variance_kept=model["explained_variance_kept"],
+        warnings=tuple(content["warnings"]),
+        components=_files(content["components"]),
+    )
+
+
+def _files(written: dict[str, Any]) -> tuple[LakeFile, ...]:
+    return tuple(LakeFile(file["uri"], file["rows"], file["bytes"]) for file in written["files"])

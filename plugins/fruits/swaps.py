@@ -1,0 +1,159 @@
+"""One snapshot that takes data files out of a table and puts others in, made exactly once.
+
+A commit is known by its mark in the snapshot's summary. Whoever makes it looks for the mark first,
+so a commit may be repeated after a crash, a lost answer or beside a twin: it happens once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from fruits.errors import CommitConflictError, CommittedFileError
+from fruits.lake import scan_files
+
+log = logging.getLogger(__name__)
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a commit is known by: its batch, its kind, and what it was made from.
+
+    *made_from* (the manifest's digest, or the id of the features snapshot) is the same for every
+    attempt at one commit. It changes when a run is cleared and senses other images, which has to be
+    committed although the batch is the same.
+    """
+
+    batch: str
+    kind: str
+    made_from: str
+
+    def summary(self) -> dict[str, str]:
+        """Return the mark as properties of a snapshot's summary."""
+        return {
+            "fruits.batch": self.batch,
+            "fruits.commit": self.kind,
+            "fruits.made-from": self.made_from,
+        }
+
+    def find(self, table: Table) -> Snapshot | None:
+        """Return the snapshot of *table*, current or not, that carries this mark."""
+        wanted = self.summary().items()
+        for snapshot in reversed(table.metadata.snapshots):
+            summary = snapshot.summary
+            if summary and all(summary.additional_properties.get(k) == v for k, v in wanted):
+                return snapshot
+        return None
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What one commit changes: files out, files in, table properties."""
+
+    removed: tuple[DataFile, ...] = ()
+    added: tuple[DataFile, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+    rows_removed: int = 0
+    rows_added: int = 0
+
+    def changes(self, table: Table) -> bool:
+        """Say whether the swap would leave *table* other than it is."""
+        return bool(
+            self.removed or self.added or self.properties.items() - table.properties.items()
+        )
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit did to one table; no snapshot_id: nothing was to be done."""
+
+    table: str
+    snapshot_id: int | None
+    rows_added: int
+    rows_removed: int
+
+
+def commit_once(table: Table, mark: Mark, plan: Callable[[Table], Swap]) -> Committed:
+    """Make the commit *mark* upon *table* unless it is made; *plan* says what it changes.
+
+    Data and properties go in one transaction. *plan* is called again when another writer was first,
+    with the table as that writer left it. CommitConflictError after 5 attempts.
+    """
+    name = table.name()[-1]
+    for attempt in range(ATTEMPTS):
+        table.refresh()
+        if snapshot := mark.find(table):
+            return committed(name, snapshot)
+        swap = plan(table)
+        if not swap.changes(table):
+            return committed(name, None)
+        try:
+            _commit(table, mark, swap)
+            return committed(name, mark.find(table))
+        except (CommitFailedException, ValidationException) as error:
+            log.warning("Another writer changed %s first (attempt %d): %s", name, attempt, error)
+            # Spreads writers. The floor lets a store's caches forget the files that PyIceberg just
+            # removed: rclone shows a folder as empty for 0.1 s after a removal through pyarrow.
+            time.sleep(random.uniform(0.2, 0.4 * (attempt + 1)))  # noqa: S311
+        except Exception:
+            # The answer may be lost although the commit went through: only the table knows.
+            table.refresh()
+            if not mark.find(table):
+                raise
+            log.warning("The commit to %s went through although its answer was lost", name)
+    raise CommitConflictError(
+        f"Other writers changed {name} before each of {ATTEMPTS} attempts to commit.",
+        "Look for what else writes to the table, then clear this task.",
+        table=name,
+        attempts=ATTEMPTS,
+    )
+
+
+def _commit(table: Table, mark: Mark, swap: Swap) -> None:
+    _refuse_committed(table, swap)
+    rows = {
+        "fruits.rows-added": str(swap.rows_added),
+        "fruits.rows-removed": str(swap.rows_removed),
+    }
+    with table.transaction() as transaction:
+        if swap.properties:
+            transaction.set_properties(swap.properties)
+        if swap.removed or swap.added:
+            update = transaction.update_snapshot(snapshot_properties=mark.summary() | rows)
+            # Not an append, even when nothing is removed: PyIceberg would repeat an append upon a
+            # twin's commit, and the rows would be there twice.
+            with update.overwrite() as overwrite:
+                for file in swap.removed:
+                    overwrite.delete_data_file(file)
+                for file in swap.added:
+                    overwrite.append_data_file(file)
+
+
+def _refuse_committed(table: Table, swap: Swap) -> None:
+    present = {file.file_path for file in scan_files(table)}
+    again = sorted(present & {file.file_path for file in swap.added})
+    if again:
+        raise CommittedFileError(
+            f"{len(again)} files are in {table.name()[-1]} already, {again[0]} among them.",
+            "Committed files are never written again: give the attempt a folder of its own.",
+            table=table.name()[-1],
+            uris=tuple(again),
+        )
+
+
+def committed(name: str, snapshot: Snapshot | None) -> Committed:
+    """Return what the marked *snapshot* of the table *name* did; None did nothing."""
+    if snapshot is None or snapshot.summary is None:
+        return Committed(name, None, 0, 0)
+    summary = snapshot.summary.additional_properties
+    added, removed = (int(summary[f"fruits.rows-{what}"]) for what in ("added", "removed"))
+    return Committed(name, snapshot.snapshot_id, added, removed)

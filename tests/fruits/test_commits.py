@@ -1,0 +1,414 @@
+"""Commits upon real tables in a real S3: what goes in, what goes out, and what is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from lake_support import (
+    BUCKET,
+    MODEL,
+    OTHER_MODEL,
+    bucket_versions,
+    delete,
+    featurized,
+    keys,
+    manifest_uri,
+    published,
+    put,
+    reduced,
+    sensed,
+    table_rows,
+    vector,
+)
+from pyiceberg.catalog import Catalog
+
+from fruits.commits import (
+    Removals,
+    commit_components,
+    commit_features,
+    commit_removals,
+    components_are_behind,
+)
+from fruits.errors import (
+    CommittedFileError,
+    StaleManifestError,
+    TooManyQuarantinedError,
+    TooManyRemovedError,
+    UnreadableTableError,
+)
+from fruits.lake import data_files, open_table, read
+from fruits.objects import client
+
+KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(10)]
+
+
+def ingest(catalog: Catalog, batch: str, **options) -> None:
+    sensed(catalog, batch)
+    commit_removals(catalog, manifest_uri(batch))
+    result = featurized(batch, **options)
+    commit_features(catalog, manifest_uri(batch), result, max_quarantine_share=0.5)
+
+
+def test_a_first_batch_is_committed(catalog: Catalog) -> None:
+    """Every image of the bucket becomes one row of features and one of components."""
+    for key in KEYS:
+        put(key)
+
+    ingest(catalog, "b1")
+    commit_components(catalog, reduced(catalog, "b1"))
+
+    assert {r["image_key"]: r["etag"] for r in table_rows(catalog, "features")} == bucket_versions()
+    assert all(r["features"] == vector(r["etag"]) for r in table_rows(catalog, "features"))
+    assert keys(catalog, "components") == sorted(KEYS)
+    assert len(read("features", catalog).to_arrow()) == len(KEYS)
+    assert len(read("components", catalog).to_arrow()) == len(KEYS)
+    assert not components_are_behind(catalog, MODEL)
+
+
+def test_a_second_batch_swaps_exactly_what_changed(catalog: Catalog) -> None:
+    """After adding, replacing and deleting, tables and bucket agree, and one snapshot did it."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    before = table_rows(catalog, "features")
+    put("Cherry/new.jpg")
+    put("Apple/3.jpg", "other")
+    put("Banana/3.jpg", "other")
+    delete("Apple/4.jpg")
+    count = len(open_table("features", catalog).metadata.snapshots)
+
+    changes = sensed(catalog, "b2")
+    removals = commit_removals(catalog, manifest_uri("b2"))
+    done = commit_features(catalog, manifest_uri("b2"), featurized("b2"))
+
+    counts = changes.counts
+    assert (counts.added, counts.replaced, counts.deleted, counts.unchanged) == (3, 2, 1, 17)
+    assert (removals.features, done.features, done.replaced) == (1, 3, 2)
+    after = table_rows(catalog, "features")
+    assert {row["image_key"]: row["etag"] for row in after} == bucket_versions()
+    assert len(after) == len(KEYS)
+    assert [row for row in after if row["batch"] == "b1"] == [row for row in before if row in after]
+    assert len(open_table("features", catalog).metadata.snapshots) == count + 2
+    assert components_are_behind(catalog, MODEL)
+
+
+def pairs(catalog: Catalog, name: str) -> list[tuple[str, str]]:
+    return [(row["image_key"], row["etag"]) for row in table_rows(catalog, name)]
+
+
+def snapshots(catalog: Catalog) -> dict[str, int]:
+    names = ("features", "quarantine", "components")
+    return {name: len(open_table(name, catalog).metadata.snapshots) for name in names}
+
+
+def test_swapped_contents_of_two_images_are_swapped_rows(catalog: Catalog) -> None:
+    """Rows are matched by (image_key, etag): an etag that moved to another key confuses nothing."""
+    put("Apple/1.jpg")
+    put("Apple/2.jpg")
+    first, second = (client().get_object(Bucket=BUCKET, Key=f"Apple/{n}.jpg") for n in (1, 2))
+    bodies = first["Body"].read(), second["Body"].read()
+    ingest(catalog, "b1")
+    client().put_object(Bucket=BUCKET, Key="Apple/1.jpg", Body=bodies[1])
+    client().put_object(Bucket=BUCKET, Key="Apple/2.jpg", Body=bodies[0])
+
+    ingest(catalog, "b2")
+
+    rows = table_rows(catalog, "features")
+    assert {row["image_key"]: row["etag"] for row in rows} == bucket_versions()
+    assert [row["features"] for row in rows] == [vector(row["etag"]) for row in rows]
+    assert len(rows) == 2
+
+
+def test_unusual_keys_leave_the_tables_too(catalog: Catalog, tmp_path: Path) -> None:
+    """Quotes, percent signs, accents and newlines in keys are data, never syntax."""
+    odd = ["a b/é.jpg", "a=b/50%.jpg", 'q/it\'s "so".jpg', "n/new\nline.jpg", "p/x+y'); --.jpg"]
+    everything = [*odd, "a b/stays.jpg", "q/its.jpg", "n/new line.jpg"]
+    added = [image(key) for key in everything]
+    removed = [gone(key) for key in odd]
+    published("b1", tmp_path, added=added)
+    commit_features(catalog, manifest_uri("b1"), featurized("b1"))
+    commit_components(catalog, reduced(catalog, "b1"))
+    published("b2", tmp_path, removed=removed, rows=8)
+
+    done = commit_removals(catalog, manifest_uri("b2"), confirmed=True)
+
+    assert (done.features, done.components) == (5, 5)
+    assert keys(catalog, "features") == sorted(set(everything) - set(odd))
+    assert keys(catalog, "components") == sorted(set(everything) - set(odd))
+
+
+def test_thousands_of_removals_over_many_files(catalog: Catalog, tmp_path: Path) -> None:
+    """5,000 spread keys go in one snapshot; the other rows keep every bit, and so do other files."""
+    everything = [image(f"label{n % 7}/{n:06}.jpg") for n in range(12_000)]
+    everything.sort(key=lambda row: (row["label"], row["image_key"]))
+    published("b1", tmp_path, added=everything)
+    commit_features(catalog, manifest_uri("b1"), featurized("b1", files=7))
+    before = open_table("features", catalog).scan().to_arrow()
+    doomed = [row for row in everything if row["label"] != "label3"][:5000]
+    published("b2", tmp_path, removed=[gone(row["image_key"]) for row in doomed], rows=12_000)
+    files = {file.uri for file in data_files(open_table("features", catalog))}
+
+    done = commit_removals(catalog, manifest_uri("b2"), confirmed=True)
+
+    assert done == Removals(features=5000, quarantine=0, components=0)
+    table = open_table("features", catalog)
+    after = table.scan().to_arrow().sort_by("image_key")
+    names = pa.array([row["image_key"] for row in doomed])
+    expected = before.filter(pc.invert(pc.is_in(before["image_key"], names))).sort_by("image_key")
+    assert after.equals(expected)
+    assert len(table.metadata.snapshots) == 2
+    assert files & {file.uri for file in data_files(table)}
+
+
+def test_too_many_removals_need_a_confirmation(catalog: Catalog) -> None:
+    """An emptied prefix removes nothing until somebody confirms; the message has the counts."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    for key in KEYS[:3]:
+        delete(key)
+    sensed(catalog, "b2")
+    before = snapshots(catalog)
+
+    with pytest.raises(TooManyRemovedError, match=r"3 of the 20 images .* confirmed") as refused:
+        commit_removals(catalog, manifest_uri("b2"))
+
+    assert (refused.value.deleted, refused.value.rows, refused.value.share) == (3, 20, 0.15)
+    assert snapshots(catalog) == before
+    assert commit_removals(catalog, manifest_uri("b2"), confirmed=True).features == 3
+    assert keys(catalog, "features") == sorted(KEYS[3:])
+
+
+def test_replaced_images_do_not_count_as_removed(catalog: Catalog) -> None:
+    """Replacing every image is no mass removal, and its rows stay until new ones are there."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    for key in KEYS:
+        put(key, "other")
+    sensed(catalog, "b2")
+
+    done = commit_removals(catalog, manifest_uri("b2"))
+
+    assert done == Removals(0, 0, 0)
+    assert keys(catalog, "features") == sorted(KEYS)
+
+
+def test_nothing_to_remove_leaves_no_snapshot(catalog: Catalog) -> None:
+    """A commit without a match is no commit."""
+    put(KEYS[0])
+    ingest(catalog, "b1")
+    before = snapshots(catalog)
+    sensed(catalog, "b2")
+
+    assert commit_removals(catalog, manifest_uri("b2")) == Removals(0, 0, 0)
+    assert snapshots(catalog) == before
+
+
+def test_leftovers_of_other_feature_models_go_with_the_removals(catalog: Catalog) -> None:
+    """A deleted image leaves the rows of all feature models; a stale version of one of them too."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    sensed(catalog, "b2", model=OTHER_MODEL)
+    result = featurized("b2", model=OTHER_MODEL)
+    commit_features(catalog, manifest_uri("b2"), result, make_current=False)
+    assert len(read("features", catalog).to_arrow()) == len(KEYS)
+    assert len(table_rows(catalog, "features")) == 2 * len(KEYS)
+    delete(KEYS[0])
+
+    sensed(catalog, "b3")
+    done = commit_removals(catalog, manifest_uri("b3"))
+
+    assert done.features == 2
+    assert keys(catalog, "features") == sorted(KEYS[1:] * 2)
+
+
+def test_too_many_broken_images_are_refused(catalog: Catalog) -> None:
+    """A quarantine share above the limit fails before any commit and counts the reasons."""
+    for key in KEYS:
+        put(key)
+    sensed(catalog, "b1")
+    result = featurized("b1", broken=KEYS[:2])
+    before = snapshots(catalog)
+
+    with pytest.raises(TooManyQuarantinedError, match=r"2 of 20 .*truncated: 2") as refused:
+        commit_features(catalog, manifest_uri("b1"), result)
+
+    assert refused.value.reasons == {"truncated": 2}
+    assert snapshots(catalog) == before
+    done = commit_features(catalog, manifest_uri("b1"), result, max_quarantine_share=0.1)
+    assert (done.features, done.quarantined) == (18, 2)
+
+
+def test_an_image_moves_between_features_and_quarantine(catalog: Catalog) -> None:
+    """A replacement that is broken takes the old features along; a repaired one the quarantine."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1", broken=["Apple/1.jpg"])
+    put("Apple/1.jpg", "repaired")
+    put("Apple/2.jpg", "now broken")
+    sensed(catalog, "b2")
+
+    result = featurized("b2", broken=["Apple/2.jpg"])
+    commit_features(catalog, manifest_uri("b2"), result, max_quarantine_share=0.5)
+
+    assert keys(catalog, "quarantine") == ["Apple/2.jpg"]
+    assert keys(catalog, "features") == sorted(set(KEYS) - {"Apple/2.jpg"})
+
+
+def test_an_image_that_changed_meanwhile_keeps_its_row(catalog: Catalog) -> None:
+    """Without an outcome in features or quarantine the old version stays until the next run."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    before = pairs(catalog, "features")
+    put("Apple/1.jpg", "other")
+    sensed(catalog, "b2")
+
+    done = commit_features(catalog, manifest_uri("b2"), featurized("b2", changed=["Apple/1.jpg"]))
+
+    assert (done.features, done.changed, done.replaced) == (0, 1, 0)
+    assert pairs(catalog, "features") == before
+
+
+def test_every_commit_happens_once(catalog: Catalog) -> None:
+    """Each commit called again changes nothing and says the same."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1", broken=["Apple/0.jpg"])
+    put("Apple/1.jpg", "other")
+    delete("Apple/2.jpg")
+    sensed(catalog, "b2")
+    calls = [
+        lambda: commit_removals(catalog, manifest_uri("b2")),
+        lambda: commit_features(catalog, manifest_uri("b2"), result),
+        lambda: commit_components(catalog, components),
+    ]
+    result = featurized("b2")
+    said = [calls[0](), calls[1]()]
+    components = reduced(catalog, "b2")
+    said.append(calls[2]())
+    before, rows = snapshots(catalog), table_rows(catalog, "features")
+
+    assert [call() for call in calls] == said
+    assert snapshots(catalog) == before
+    assert table_rows(catalog, "features") == rows
+    assert {key: keys(catalog, "features").count(key) for key in KEYS} == {
+        key: int(key not in ("Apple/0.jpg", "Apple/2.jpg")) for key in KEYS
+    }
+
+
+def test_a_cleared_run_commits_what_it_senses_anew(catalog: Catalog) -> None:
+    """A batch that senses other images after its commit commits them: its mark is of other lists."""
+    put(KEYS[0])
+    ingest(catalog, "b1")
+    put(KEYS[1])
+    sensed(catalog, "b1")
+
+    commit_features(catalog, manifest_uri("b1"), featurized("b1", attempt="2"))
+
+    assert keys(catalog, "features") == sorted(KEYS[:2])
+
+
+def test_committed_files_are_refused_a_second_time(catalog: Catalog) -> None:
+    """An attempt that wrote into a committed folder is told so, before rows appear twice."""
+    for key in KEYS[:2]:
+        put(key)
+        sensed(catalog, "b1")
+        result = featurized("b1", attempt="1", files=1)
+        if key == KEYS[0]:
+            commit_features(catalog, manifest_uri("b1"), result)
+
+    with pytest.raises(CommittedFileError, match="folder of its own"):
+        commit_features(catalog, manifest_uri("b1"), result)
+
+
+def test_an_overtaken_manifest_is_refused(catalog: Catalog) -> None:
+    """When another batch committed the same images meanwhile, nothing is duplicated."""
+    for key in KEYS:
+        put(key)
+    sensed(catalog, "slow")
+    ingest(catalog, "quick")
+    rows = table_rows(catalog, "features")
+
+    with pytest.raises(StaleManifestError, match="Clear sense_changes") as refused:
+        commit_features(catalog, manifest_uri("slow"), featurized("slow"))
+
+    assert (refused.value.table, refused.value.count) == ("features", len(KEYS))
+    assert table_rows(catalog, "features") == rows
+
+
+def test_components_belong_to_the_snapshot_that_was_read(catalog: Catalog) -> None:
+    """Features committed while PCA ran are no difference: they are in the next version."""
+    put(KEYS[0])
+    ingest(catalog, "b1")
+    result = reduced(catalog, "b1")
+    put(KEYS[1])
+    ingest(catalog, "b2")
+
+    commit_components(catalog, result)
+
+    assert keys(catalog, "components") == [KEYS[0]]
+    assert components_are_behind(catalog, MODEL)
+
+
+def test_components_follow_the_current_feature_model(catalog: Catalog) -> None:
+    """Old versions go, the current one is named; another feature model's PCA does not become it."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    commit_components(catalog, reduced(catalog, "b1"))
+    put("Cherry/1.jpg")
+    ingest(catalog, "b2")
+    commit_components(catalog, reduced(catalog, "b2"))
+    sensed(catalog, "b3", model=OTHER_MODEL)
+    other = featurized("b3", model=OTHER_MODEL)
+    commit_features(catalog, manifest_uri("b3"), other, make_current=False)
+
+    commit_components(catalog, reduced(catalog, "b3", model=OTHER_MODEL))
+
+    assert {row["model_version"] for row in table_rows(catalog, "components")} == {"b2-1", "b3-1"}
+    current = read("components", catalog).to_arrow()["model_version"].to_pylist()
+    assert current == ["b2-1"] * 21
+
+
+def test_more_model_versions_are_kept_on_request(catalog: Catalog) -> None:
+    """keep_model_versions counts the newest, the current one among them."""
+    for batch in ("b1", "b2", "b3"):
+        put(f"Apple/{batch}.jpg")
+        ingest(catalog, batch)
+        commit_components(catalog, reduced(catalog, batch), keep_model_versions=2)
+
+    assert {row["model_version"] for row in table_rows(catalog, "components")} == {"b2-1", "b3-1"}
+    assert set(read("components", catalog).to_arrow()["model_version"].to_pylist()) == {"b3-1"}
+
+
+def test_a_table_with_delete_files_is_refused() -> None:
+    """Reading data files directly would show rows that a delete file hides."""
+    hidden = SimpleNamespace(file=SimpleNamespace(file_path="s3://x/y.parquet"), delete_files=[1])
+    scan = SimpleNamespace(plan_files=lambda: [hidden])
+    table = SimpleNamespace(scan=lambda *_, **__: scan, name=lambda: ("fruits", "features"))
+
+    with pytest.raises(UnreadableTableError, match="copy-on-write"):
+        data_files(table)
+
+
+def image(key: str) -> dict:
+    return {
+        "image_key": key,
+        "image_uri": f"s3://{BUCKET}/{key}",
+        "label": key.rpartition("/")[0],
+        "etag": f"etag of {key}",
+        "size_bytes": 7,
+        "last_modified": datetime(2026, 11, 21, tzinfo=UTC),
+    }
+
+
+def gone(key: str) -> dict:
+    return image(key) | {"reason": "deleted"}

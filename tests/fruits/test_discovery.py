@@ -1,0 +1,276 @@
+"""Sensing: the manifest says exactly what sets the bucket apart from the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lake_support import (
+    BUCKET,
+    LAKE,
+    MODEL,
+    OTHER_MODEL,
+    delete,
+    featurized,
+    listed,
+    manifest_uri,
+    put,
+    sensed,
+)
+from pyiceberg.catalog import Catalog
+
+from fruits.commits import commit_features, commit_removals
+from fruits.discovery import Comparison
+from fruits.errors import WrongBucketError
+from fruits.lake import open_table
+from fruits.listing import OBJECTS
+from fruits.manifests import read_manifest
+from fruits.objects import read_json
+from fruits.scratch import scratch
+
+KEYS = ["Apple/1.jpg", "Apple/2.JPEG", "Banana/3.png", "App.webp", "deep/er/4.tiff"]
+
+
+def committed(catalog: Catalog, batch: str, **options) -> None:
+    model = options.get("model", MODEL)
+    sensed(catalog, batch, model=model)
+    commit_removals(catalog, manifest_uri(batch), confirmed=True)
+    commit_features(
+        catalog, manifest_uri(batch), featurized(batch, **options), max_quarantine_share=1
+    )
+
+
+def by_key(batch: str, name: str) -> dict[str, str]:
+    return {row["image_key"]: row.get("reason", row["etag"]) for row in listed(batch, name)}
+
+
+def test_everything_is_new_to_an_empty_lake(catalog: Catalog) -> None:
+    """The manifest lists each image with label, raw URI, etag, size and time, sorted by label."""
+    for key in KEYS:
+        put(key)
+
+    changes = sensed(catalog, "b1")
+
+    rows = listed("b1", "added")
+    assert [row["image_key"] for row in rows] == [
+        "App.webp",
+        "Apple/1.jpg",
+        "Apple/2.JPEG",
+        "Banana/3.png",
+        "deep/er/4.tiff",
+    ]
+    assert [row["label"] for row in rows] == ["", "Apple", "Apple", "Banana", "er"]
+    assert all(row["image_uri"] == f"s3://{BUCKET}/{row['image_key']}" for row in rows)
+    assert (changes.counts.listed, changes.counts.added, changes.any) == (5, 5, True)
+    assert changes.added_bytes == sum(row["size_bytes"] for row in rows)
+    assert listed("b1", "removed") == []
+
+
+def test_an_empty_prefix_changes_nothing_in_an_empty_lake(catalog: Catalog) -> None:
+    """No images and no rows: no change."""
+    assert not sensed(catalog, "b1").any
+
+
+def test_objects_that_are_no_images_are_counted_by_extension(catalog: Catalog) -> None:
+    """They are ignored, whatever the case of their extension; nothing of them is in the lists."""
+    for key in (*KEYS, "Apple/readme.txt", "Apple/.DS_Store", "b/X.TXT", "noextension", "a.jpg.md"):
+        put(key)
+
+    changes = sensed(catalog, "b1")
+
+    assert (changes.counts.listed, changes.counts.ignored) == (5, 5)
+    assert read_manifest(manifest_uri("b1")).ignored_extensions == {
+        ".txt": 2,
+        "(none)": 1,
+        ".ds_store": 1,
+        ".md": 1,
+    }
+
+
+def test_only_what_is_under_the_prefix_is_compared(catalog: Catalog) -> None:
+    """Rows outside the string prefix are neither known nor missing."""
+    for key in KEYS:
+        put(key)
+    committed(catalog, "b1")
+    delete("Apple/1.jpg")
+    delete("Banana/3.png")
+
+    changes = sensed(catalog, "b2", prefix="App")
+
+    assert by_key("b2", "removed") == {"Apple/1.jpg": "deleted"}
+    assert (changes.counts.listed, changes.rows_under_prefix) == (2, 3)
+
+
+def test_the_oldest_come_first_and_the_rest_waits(catalog: Catalog) -> None:
+    """max_images takes the oldest; what a deferred version replaces is not removed."""
+    for key in KEYS:
+        put(key)
+    committed(catalog, "b1")
+    put("Apple/1.jpg", "newer")
+    put("Zoo/new.jpg")
+
+    changes = sensed(catalog, "b2", max_images=1)
+
+    assert (changes.counts.added, changes.counts.deferred, changes.counts.replaced) == (1, 1, 1)
+    assert list(by_key("b2", "added")) == ["Apple/1.jpg"]
+    assert by_key("b2", "removed") == {"Apple/1.jpg": "replaced"}
+    put("Apple/1.jpg", "newest of all")
+    assert sensed(catalog, "b3", max_images=1).counts.deferred == 1
+    assert list(by_key("b3", "added")) == ["Zoo/new.jpg"]
+    assert by_key("b3", "removed") == {}
+
+
+def test_quarantined_images_are_not_seen_again(catalog: Catalog) -> None:
+    """Broken bytes are broken for every feature model; other bytes get another try."""
+    for key in KEYS:
+        put(key)
+    committed(catalog, "b1", broken=["Apple/1.jpg", "Banana/3.png"])
+    put("Banana/3.png", "repaired")
+
+    sensed(catalog, "b2")
+    sensed(catalog, "b3", model=OTHER_MODEL)
+
+    assert list(by_key("b2", "added")) == ["Banana/3.png"]
+    assert by_key("b2", "removed") == {"Banana/3.png": "replaced"}
+    assert set(by_key("b3", "added")) == set(KEYS) - {"Apple/1.jpg"}
+
+
+def test_every_feature_model_sees_an_image_go(catalog: Catalog) -> None:
+    """Sensing with one model lists versions that only another model's rows still hold."""
+    for key in KEYS:
+        put(key)
+    committed(catalog, "b1")
+    delete("Apple/1.jpg")
+
+    sensed(catalog, "b2", model=OTHER_MODEL)
+
+    assert by_key("b2", "removed") == {"Apple/1.jpg": "deleted"}
+    assert set(by_key("b2", "added")) == set(KEYS) - {"Apple/1.jpg"}
+
+
+def test_sensing_again_writes_the_same_manifest(catalog: Catalog) -> None:
+    """A retry overwrites the manifest of its batch with the same lists."""
+    for key in KEYS:
+        put(key)
+    sensed(catalog, "b1")
+    first = read_json(f"{manifest_uri('b1')}/manifest.json")
+
+    sensed(catalog, "b1")
+
+    again = read_json(f"{manifest_uri('b1')}/manifest.json")
+    assert first | {"created_at": None} == again | {"created_at": None}
+    assert set(first["counts"]) == {
+        "listed",
+        "unchanged",
+        "added",
+        "replaced",
+        "deleted",
+        "ignored",
+        "deferred",
+    }
+
+
+def test_another_bucket_is_refused(catalog: Catalog) -> None:
+    """Keys are unique within a bucket only, so a lake describes one bucket."""
+    from fruits.discovery import sense
+
+    put("Apple/1.jpg")
+    committed(catalog, "b1")
+    assert open_table("features", catalog).properties["fruits.images-bucket"] == BUCKET
+
+    with pytest.raises(WrongBucketError, match="lake of its own"):
+        sense(
+            catalog,
+            images_uri="s3://other-images/",
+            manifest_uri=f"{LAKE}/manifests/b2",
+            batch="b2",
+            feature_model=MODEL,
+        )
+
+
+# --- the diff itself, against a model in plain Python -------------------------------------------
+
+START = datetime(2026, 11, 21, tzinfo=UTC)
+names = st.sampled_from([f"{label}/{n}.jpg" for label in ("a", "b'", "ü\n") for n in range(3)])
+etags = st.sampled_from(["e1", "e2", "e3"])
+objects = st.dictionaries(names, st.tuples(etags, st.integers(0, 3)))
+rows = st.lists(st.tuples(names, etags, st.booleans()), max_size=12)
+
+
+def object_batch(objects: Iterable[tuple[str, str, datetime]]) -> pa.RecordBatch:
+    rows = [
+        {"image_key": key, "etag": etag, "size_bytes": 1, "last_modified": at}
+        for key, etag, at in objects
+    ]
+    return pa.RecordBatch.from_pylist(rows, OBJECTS)
+
+
+@settings(deadline=None, max_examples=60)
+@given(objects=objects, rows=rows, max_images=st.none() | st.integers(0, 4))
+def test_the_diff_equals_a_brute_force_one(objects, rows, max_images) -> None:
+    """added, removed and every count equal what sets of pairs say, for any bucket and tables."""
+    versions = {(key, etag) for key, (etag, _) in objects.items()}
+    processed = {(key, etag) for key, etag, done in rows if done}
+    known = {(key, etag) for key, etag, _ in rows}
+    fresh = sorted(
+        (pair for pair in versions if pair not in processed),
+        key=lambda pair: (objects[pair[0]][1], pair[0]),
+    )
+    added = set(fresh[:max_images])
+    deferred = {key for key, _ in fresh} - {key for key, _ in added}
+    removed = {
+        (key, etag, "replaced" if key in objects else "deleted")
+        for key, etag in known - versions
+        if key not in deferred
+    }
+
+    with scratch() as space:
+        comparison = Comparison(space, MODEL)
+        listing = [(key, etag, START + timedelta(days=n)) for key, (etag, n) in objects.items()]
+        comparison.add("", object_batch(listing))
+        for done in (True, False):
+            pairs = [{"image_key": k, "etag": e} for k, e, is_done in rows if is_done is done]
+            schema = pa.schema([("image_key", pa.string()), ("etag", pa.string())])
+            comparison.add_known(pa.RecordBatch.from_pylist(pairs, schema), processed=done)
+        comparison.compare(BUCKET, max_images)
+        found_added = [row for batch in comparison.added() for row in batch.to_pylist()]
+        found_removed = [row for batch in comparison.removed() for row in batch.to_pylist()]
+        counts = comparison.counts()
+
+    order = [(row["label"], row["image_key"]) for row in found_added]
+    assert order == sorted(order, key=lambda pair: tuple(part.encode() for part in pair))
+    assert {(row["image_key"], row["etag"]) for row in found_added} == added
+    assert len(found_added) == len(added)
+    assert {(r["image_key"], r["etag"], r["reason"]) for r in found_removed} == removed
+    assert len(found_removed) == len(removed)
+    assert counts.listed == len(objects) == counts.unchanged + counts.added + counts.deferred
+
+
+def test_a_million_keys_are_compared_in_bounded_memory() -> None:
+    """A listing of a million keys costs the process less than 300 MB: the database spills."""
+    script = Path(__file__).with_name("million_keys.py")
+
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=True, env=environment()
+    )
+
+    found = json.loads(done.stdout)
+    assert found["counts"]["listed"] == 1_000_000
+    assert found["counts"]["added"] == 190_000
+    assert found["counts"]["replaced"] == 90_000
+    assert found["counts"]["deleted"] == 100_000
+    assert found["grown_mb"] < 300
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which a child imports what this process imports."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
