@@ -10,6 +10,13 @@ BIN     := .venv/bin
 READY   := .venv/.ready
 CLOUD   := $(BIN)/python -m local_cloud
 export PYTHONPATH := plugins:spark_jobs:.
+# The nodes of the local cluster are this machine: its Python is theirs.
+export FRUITS_NODE_PYTHON := $(abspath $(BIN)/python)
+export FRUITS_CACHE_FOLDER := $(abspath var/cache)
+export FRUITS_WEIGHTS = $(WEIGHTS)
+# Looking again costs nothing here, and prices only say what AWS would have asked.
+export FRUITS_POLL_SECONDS := 0.5
+export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
@@ -36,7 +43,9 @@ $(READY): requirements-dev.txt
 .PHONY: batch
 batch: $(READY)  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
 	@if [ "$(IMAGES)" = var/samples ]; then $(CLOUD) samples "$(IMAGES)"; fi
-	@$(CLOUD) run --folder var -- $(BIN)/python -m fruits.batch --images "$(IMAGES)" --weights "$(WEIGHTS)"
+	@export FRUITS_IMAGES_URI="s3://fruits-images/$$(basename "$(IMAGES)")/"; \
+	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
+	$(CLOUD) run -- $(BIN)/python -m fruits.batch
 
 .PHONY: test
 test: $(READY)  ## Run every test

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fruits.costs import Role
+
 if TYPE_CHECKING:
     from fruits.settings import Settings
     from fruits.steps import StagedJobs
 
 TOKEN_TAG = "fruits:token"  # noqa: S105  (the name of a tag)
 BATCH_TAG = "fruits:batch"
+CAP_TAG = "fruits:cap-minutes"
+DISK_GB = 64
+ROOT_DISK_GB = 15  # EMR's default root volume
 
 # Executors of four cores fit every instance type from xlarge on: Python workers decode and infer
 # outside the JVM, so most of an executor's memory is overhead.
@@ -19,6 +24,15 @@ EXECUTOR = {
     "spark.executor.memoryOverhead": "4g",
     "spark.driver.memory": "2g",
 }
+
+
+def cluster_roles(settings: Settings) -> tuple[Role, ...]:
+    """Return the nodes that the cluster has at the most, for pricing."""
+    disk = DISK_GB + ROOT_DISK_GB
+    return (
+        Role("primary", settings.primary_instance_type, 1, disk),
+        Role("workers", settings.worker_instance_type, settings.workers, disk),
+    )
 
 
 def cluster_name(token: str) -> str:
@@ -47,7 +61,8 @@ def run_job_flow_request(
         "AutoTerminationPolicy": {"IdleTimeout": settings.idle_minutes * 60},
         "StepConcurrencyLevel": 1,
         "VisibleToAllUsers": True,
-        "Tags": _tags(token, batch),
+        "EbsRootVolumeSize": ROOT_DISK_GB,
+        "Tags": _tags(token, batch, settings.cap_minutes),
     }
 
 
@@ -89,7 +104,10 @@ def _worker_fleet(settings: Settings) -> dict[str, Any]:
 
 
 def _instance_type(name: str) -> dict[str, Any]:
-    disk = {"VolumeSpecification": {"VolumeType": "gp3", "SizeInGB": 64}, "VolumesPerInstance": 1}
+    disk = {
+        "VolumeSpecification": {"VolumeType": "gp3", "SizeInGB": DISK_GB},
+        "VolumesPerInstance": 1,
+    }
     return {
         "InstanceType": name,
         "WeightedCapacity": 1,
@@ -118,10 +136,12 @@ def _configurations(settings: Settings) -> list[dict[str, Any]]:
     return [{"Classification": "spark-defaults", "Properties": spark}]
 
 
-def _tags(token: str, batch: str) -> list[dict[str, str]]:
+def _tags(token: str, batch: str, cap_minutes: int) -> list[dict[str, str]]:
     tags = {
         TOKEN_TAG: token,
         BATCH_TAG: batch,
+        # The watchdog knows tags and leases, no settings: the cap travels with the cluster.
+        CAP_TAG: str(cap_minutes),
         # AmazonEMRServicePolicy_v2 lets EMR touch nothing without this tag.
         "for-use-with-amazon-emr-managed-policies": "true",
     }

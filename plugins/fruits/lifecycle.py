@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import TOKEN_TAG, cluster_name
@@ -15,13 +16,38 @@ from fruits.errors import FruitsError
 
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
+    from mypy_boto3_emr.literals import ClusterStateType
     from mypy_boto3_emr.type_defs import ClusterTypeDef, StepTypeDef
 
 log = logging.getLogger(__name__)
 
-LIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
+LIVE: tuple[ClusterStateType, ...] = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 STEP_FAILED = ("FAILED", "CANCELLED", "INTERRUPTED")
+
+
+@dataclass(frozen=True)
+class KnownStep:
+    """One step as ListSteps tells it; its name ends with its attempt."""
+
+    id: str
+    name: str
+    state: str
+
+    @property
+    def attempt(self) -> str:
+        """The attempt that the step writes for."""
+        return self.name.rpartition(" ")[2]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still complete."""
+        return self.state in ("PENDING", "RUNNING")
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether it did."""
+        return self.state == "COMPLETED"
 
 
 class ClusterFailedError(FruitsError):
@@ -77,6 +103,17 @@ def find_cluster(client: EMRClient, token: str) -> str | None:
             if summary["Name"] == cluster_name(token) and _has_token(client, summary["Id"], token):
                 return summary["Id"]
     return None
+
+
+def find_steps(client: EMRClient, cluster_id: str, prefix: str) -> list[KnownStep]:
+    """Return the cluster's steps whose names begin with *prefix*, the newest first."""
+    pages = client.get_paginator("list_steps").paginate(ClusterId=cluster_id)
+    return [
+        KnownStep(step["Id"], step["Name"], step["Status"]["State"])
+        for page in pages
+        for step in page["Steps"]
+        if step["Name"].startswith(prefix)
+    ]
 
 
 def create_cluster(region: str, request: dict[str, Any], token: str) -> str:
@@ -140,7 +177,7 @@ def run_step(
     try:
         _wait(completed, f"step {step_id} ({step['Name']})", timeout, poll)
     except BaseException:
-        _cancel(client, cluster_id, step_id)
+        cancel_step(client, cluster_id, step_id)
         raise
     return step_id
 
@@ -181,7 +218,8 @@ def _wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> N
         time.sleep(poll)
 
 
-def _cancel(client: EMRClient, cluster_id: str, step_id: str) -> None:
+def cancel_step(client: EMRClient, cluster_id: str, step_id: str) -> None:
+    """Cancel the step, running or not; one that has ended already is left as it is."""
     from botocore.exceptions import ClientError
 
     try:

@@ -130,12 +130,30 @@ class Settings(BaseSettings):
     cap_minutes: int = Field(
         120, ge=10, le=24 * 60, description="The longest that a cluster may live, in minutes."
     )
+    cap_money: float = Field(
+        5.0, gt=0, description="The most that one cluster may cost at the worst, in USD."
+    )
+    month_cap_money: float = Field(
+        100.0, gt=0, description="The most that a month's clusters may cost at the worst, in USD."
+    )
+    prices_max_age_days: int = Field(
+        730, ge=1, description="An older price table is refused: caps are only as good as prices."
+    )
     idle_minutes: int = Field(
         10, ge=1, le=120, description="A cluster without a step ends itself after these minutes."
     )
     subnet_id: str | None = Field(None, description="Subnet of the cluster; empty: the default.")
     service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
     instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
+    lease_minutes: int = Field(
+        30, ge=5, le=240, description="A cluster that no task wants for these minutes is ended."
+    )
+    sense_minutes: int = Field(
+        120, ge=0, le=1380, description="How long a scheduled run waits for a change, in minutes."
+    )
+    poll_seconds: float = Field(
+        60, gt=0, le=600, description="Pause between two looks at a cluster or step, in seconds."
+    )
     node_python: str = Field(
         "/opt/fruits/python/bin/python", description="Python of the nodes, as they see it."
     )

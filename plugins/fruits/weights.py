@@ -50,7 +50,7 @@ def resolve_weights(backbone: str, wanted: str, cache_folder: Path) -> Weights:
     try:
         return _describe(backbone, "imagenet", cache_folder)
     except WeightsError as error:
-        log.warning("No ImageNet weights here: %s", error)
+        log.warning("%s", error.what)
         return _describe(backbone, "seeded", cache_folder)
 
 
@@ -67,7 +67,8 @@ def _describe(backbone: str, wanted: str, cache_folder: Path) -> Weights:
     folder = cache_folder / "weights"
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["--backbone", backbone, "--weights", wanted, "--output-folder", str(folder)]
-    weights = Weights(**json.loads(_run("weights", *arguments).splitlines()[-1]))
+    described = json.loads(_run("weights", *arguments).splitlines()[-1])
+    weights = Weights(path=described.pop("weights"), **described)
     answer.parent.mkdir(parents=True, exist_ok=True)
     answer.write_text(json.dumps(asdict(weights)))
     return weights
@@ -104,5 +105,5 @@ def _run(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise WeightsError(lines[-1], f"The command was: {' '.join(command)}")
+        raise WeightsError(lines[-1].removeprefix("export_network failed: "), "")
     return done.stdout

@@ -1,0 +1,180 @@
+"""One batch from a shell: the tasks of a batch in order, without Airflow.
+
+    python -m fruits.batch
+
+reads its settings from the environment (FRUITS_*), and so runs against AWS as against the local
+cloud.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fruits import ingestion
+from fruits.batches import Attempt, Batch, batch_id
+from fruits.errors import FruitsError
+from fruits.lifecycle import await_cluster, create_cluster, emr_client, run_step, terminate_cluster
+from fruits.progress import describe_progress
+from fruits.settings import Settings
+from fruits.terminal import Terminal
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr import EMRClient
+
+SEEDED = (
+    "[bold yellow]These weights are made up (seeded): every step is real, but similar fruits will "
+    "not look similar. Give real ones with WEIGHTS=<file.h5> or WEIGHTS=imagenet.[/bold yellow]"
+)
+
+
+@dataclass
+class ShellRun:
+    """One run in a terminal: its settings and places, and what it found, for its last table."""
+
+    settings: Settings
+    terminal: Terminal
+    attempt: Attempt
+    sensed: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> str:
+        """The batch's id, which is its cluster's token too."""
+        return self.attempt.batch.id
+
+    def ingest(self) -> None:
+        """Take the batch through every stage that it needs."""
+        self._sense()
+        if self.sensed["remove"]:
+            self._remove()
+        if self.sensed["reduce"]:
+            self._process()
+        else:
+            self.terminal.say("Nothing to featurize: no cluster is created.")
+
+    def _sense(self) -> None:
+        with self.terminal.stage("Sense what changed"):
+            self.sensed = ingestion.sense_changes(self.settings, self.batch)
+        weights, counts = self.sensed["weights"], self.sensed["counts"]
+        self.terminal.say(f"network {weights['feature_model']} ({weights['source']})")
+        if weights["source"] == "seeded":
+            self.terminal.say(SEEDED)
+        self.terminal.say(
+            f"{counts['listed']} images listed: {counts['added']} to featurize, "
+            f"{counts['deleted']} gone, {counts['unchanged']} unchanged"
+        )
+        named = {
+            "images listed": "listed",
+            "to featurize": "added",
+            "replaced versions": "replaced",
+            "gone": "deleted",
+            "not images by name": "ignored",
+            "left for the next run": "deferred",
+        }
+        always = ("listed", "added")
+        self.summary |= {
+            title: str(counts[name])
+            for title, name in named.items()
+            if counts[name] or name in always
+        }
+
+    def _remove(self) -> None:
+        with self.terminal.stage("Remove the rows of images that are gone"):
+            removed = ingestion.remove_rows(self.settings, self.sensed)
+        self.summary["rows removed"] = ", ".join(f"{rows} {name}" for name, rows in removed.items())
+
+    def _process(self) -> None:
+        token = self.batch
+        with self.terminal.stage("Upload what the cluster runs"):
+            staged = ingestion.stage(self.settings)
+        with self.terminal.stage("Create a cluster"):
+            promise = ingestion.reserve(self.settings, token, staged)
+            self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
+            cluster_id = create_cluster(self.settings.region, promise["request"], token)
+            self.terminal.say(f"{cluster_id} in {self.settings.region}")
+        try:
+            self._run_steps(emr_client(self.settings.region), cluster_id, staged)
+        finally:
+            self._terminate(cluster_id)
+
+    def _run_steps(self, client: EMRClient, cluster_id: str, staged: dict[str, str]) -> None:
+        model = self.sensed["feature_model"]
+        with self.terminal.stage("Wait until it is ready"):
+            await_cluster(client, cluster_id, poll=self.settings.poll_seconds)
+        if self.sensed["featurize"]:
+            with self.terminal.stage("Featurize"):
+                step = ingestion.featurize_request(self.settings, staged, self.attempt, model)
+                self._run_step(client, cluster_id, "featurize", step)
+            self._commit_features()
+        with self.terminal.stage("Fit PCA and project"):
+            step = ingestion.pca_request(self.settings, staged, self.attempt, model)
+            self._run_step(client, cluster_id, "pca", step)
+        self._commit_components()
+
+    def _commit_features(self) -> None:
+        with self.terminal.stage("Commit the features"):
+            done = ingestion.commit_features(self.settings, self.batch, self.attempt.name)
+        self.summary["features added"] = str(done["features"])
+        reasons = ", ".join(f"{count} {name}" for name, count in done["reasons"].items())
+        self.summary["quarantined"] = f"{done['quarantined']} {f'({reasons})' if reasons else ''}"
+        if done["changed"]:
+            self.summary["changed meanwhile"] = f"{done['changed']}, seen again by the next run"
+
+    def _commit_components(self) -> None:
+        with self.terminal.stage("Commit the components"):
+            fitted = ingestion.commit_components(self.settings, self.batch, self.attempt.name)
+        kept = fitted["explained_variance_kept"]
+        self.summary["PCA model"] = fitted["model_version"]
+        self.summary["components"] = f"{fitted['k']} per image keep {kept:.1%} of the variance"
+        for warning in fitted["warnings"]:
+            self.terminal.say(f"[yellow]{warning}[/yellow]")
+
+    def _terminate(self, cluster_id: str) -> None:
+        client, poll = emr_client(self.settings.region), self.settings.poll_seconds
+        with self.terminal.stage("Terminate the cluster"):
+            timeline = terminate_cluster(client, cluster_id, poll=poll)["Status"]["Timeline"]
+        lived = (timeline["EndDateTime"] - timeline["CreationDateTime"]).total_seconds()
+        self.summary["cluster"] = f"{cluster_id}, lived {lived:.0f} s"
+
+    def _run_step(
+        self, client: EMRClient, cluster_id: str, name: str, step: dict[str, Any]
+    ) -> None:
+        progress = f"{self.attempt.work(name)}/progress.json"
+        run_step(
+            client,
+            cluster_id,
+            step,
+            timeout=self.settings.cap_minutes * 60,
+            poll=self.settings.poll_seconds,
+            on_poll=lambda: self.terminal.progress(describe_progress(progress)),
+        )
+
+
+def main() -> int:
+    """Run one batch; 0 if everything that was new is committed."""
+    argparse.ArgumentParser(prog="python -m fruits.batch", description=__doc__).parse_args()
+    settings, terminal, now = Settings(), Terminal(), datetime.now(UTC)
+    batch = Batch(settings.lake, batch_id(now, f"shell {now.isoformat()} {secrets.token_hex(4)}"))
+    terminal.show_warnings()
+    terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {settings.images_uri} -> {batch.lake}")
+    run = ShellRun(settings, terminal, batch.attempt("1"))
+    started = time.monotonic()
+    try:
+        run.ingest()
+    except FruitsError as error:
+        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
+        return 1
+    seconds = {name: f"{spent:.1f} s" for name, spent in terminal.seconds.items()}
+    total = {"in all": f"{time.monotonic() - started:.1f} s"}
+    terminal.table(f"Batch {batch.id}", run.summary | seconds | total)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
