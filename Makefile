@@ -49,7 +49,7 @@ batch: $(READY)  ## Ingest IMAGES once: local S3 and EMR, features and component
 
 .PHONY: test
 test: $(READY)  ## Run every test
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 .PHONY: lint
 lint: $(READY)  ## Check style, types and shell scripts

@@ -49,7 +49,8 @@ class OutcomesDoNotAddUp(RuntimeError):  # noqa: N818
 def main() -> None:
     """Run the step for the command line and end the process with its exit code."""
     arguments = featurize_parser().parse_args()
-    sys.exit(run_step("featurize", lambda: _with_spark(arguments)))
+    work, region = arguments.work, arguments.region
+    sys.exit(run_step("featurize", lambda: _with_spark(arguments), work, region))
 
 
 def _with_spark(arguments: argparse.Namespace) -> None:

@@ -57,7 +57,8 @@ class Source:
 def main() -> None:
     """Run the step for the command line and end the process with its exit code."""
     arguments = pca_parser().parse_args()
-    sys.exit(run_step("pca", lambda: _with_spark(arguments)))
+    work, region = arguments.work, arguments.region
+    sys.exit(run_step("pca", lambda: _with_spark(arguments), work, region))
 
 
 def _with_spark(arguments: argparse.Namespace) -> None:

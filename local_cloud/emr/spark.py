@@ -18,6 +18,14 @@ _VIEW = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
 _MOUNTS = "spark.hadoop.fs.viewfs."
 # What the machine decides: a request that sets these is kept, shown, and not applied.
 _OURS = ("spark.master", "spark.submit.deployMode", "spark.hadoop.fs.s3.impl", _MOUNTS)
+_PYTHONS = frozenset(
+    {
+        "spark.pyspark.python",
+        "spark.pyspark.driver.python",
+        "PYSPARK_PYTHON",
+        "PYSPARK_DRIVER_PYTHON",
+    }
+)
 _FLAGS = frozenset({"--verbose", "-v", "--supervise", "--help", "-h", "--version"})
 _DROPPED = ("--master", "--deploy-mode")
 
@@ -39,7 +47,7 @@ def defaults(cluster: Cluster, folder: Path, buckets: Path) -> dict[str, str]:
         # Spark's default, INT96, is refused by PyIceberg's add_files.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     }
-    chosen = {name: value for name, value in wanted.items() if not name.startswith(_OURS)}
+    chosen = {name: value for name, value in wanted.items() if not _is_ours(name, value)}
     return base | chosen | _machine(buckets)
 
 
@@ -58,7 +66,7 @@ def exports(cluster: Cluster) -> dict[str, str]:
     for entry in cluster.request.get("Configurations", []):
         if entry.get("Classification") == "spark-env":
             found |= dict(_exported(entry))
-    return found
+    return {name: value for name, value in found.items() if not _is_ours(name, value)}
 
 
 def render(settings: dict[str, str]) -> str:
@@ -74,7 +82,7 @@ def local_arguments(arguments: list[str]) -> list[str]:
     What follows the main script is the job's own and stays as it is.
     """
     options, job = _split(arguments)
-    return [word for option in options if not _is_ours(option) for word in option] + job
+    return [word for option in options if not _is_local(option) for word in option] + job
 
 
 def not_applied(cluster: Cluster, step: Step) -> list[str]:
@@ -82,9 +90,9 @@ def not_applied(cluster: Cluster, step: Step) -> list[str]:
     if step.args[0] != "spark-submit":
         return []
     wanted = properties(cluster, "spark-defaults")
-    settings = [f"{name}={value}" for name, value in wanted.items() if name.startswith(_OURS)]
+    settings = [f"{name}={value}" for name, value in wanted.items() if _is_ours(name, value)]
     options, _ = _split(list(step.args[1:]))
-    return settings + [" ".join(option) for option in options if _is_ours(option)]
+    return settings + [" ".join(option) for option in options if _is_local(option)]
 
 
 def _split(arguments: list[str]) -> tuple[list[list[str]], list[str]]:
@@ -98,10 +106,20 @@ def _split(arguments: list[str]) -> tuple[list[list[str]], list[str]]:
     return options, rest
 
 
-def _is_ours(option: list[str]) -> bool:
+def _is_local(option: list[str]) -> bool:
     name, _, value = option[0].partition("=")
-    value = value or option[-1]
-    return name in _DROPPED or (name in ("--conf", "-c") and value.startswith(_OURS))
+    setting, _, value = (value or option[-1]).partition("=")
+    return name in _DROPPED or (name in ("--conf", "-c") and _is_ours(setting, value))
+
+
+def _is_ours(name: str, value: str) -> bool:
+    """Say whether the machine decides this setting: also a Python that it does not have.
+
+    On EMR a bootstrap action installs one under /opt, which is not for us to write to; here the
+    Python that runs the endpoint has what the jobs need.
+    """
+    python = name in _PYTHONS and value.startswith("/") and not Path(value).exists()
+    return python or name.startswith(_OURS)
 
 
 def _machine(buckets: Path) -> dict[str, str]:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.errors import FruitsError
-from fruits.lifecycle import await_cluster, create_cluster, emr_client, run_step, terminate_cluster
-from fruits.progress import describe_progress
+from fruits.lifecycle import await_cluster, create_cluster, emr_client, run_step
+from fruits.progress import describe_failure, describe_progress
 from fruits.settings import Settings
 from fruits.terminal import Terminal
 
@@ -96,12 +96,12 @@ class ShellRun:
         with self.terminal.stage("Create a cluster"):
             promise = ingestion.reserve(self.settings, token, staged)
             self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
+        try:
             cluster_id = create_cluster(self.settings.region, promise["request"], token)
             self.terminal.say(f"{cluster_id} in {self.settings.region}")
-        try:
             self._run_steps(emr_client(self.settings.region), cluster_id, staged)
         finally:
-            self._terminate(cluster_id)
+            self._terminate()
 
     def _run_steps(self, client: EMRClient, cluster_id: str, staged: dict[str, str]) -> None:
         model = self.sensed["feature_model"]
@@ -135,24 +135,25 @@ class ShellRun:
         for warning in fitted["warnings"]:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
-    def _terminate(self, cluster_id: str) -> None:
-        client, poll = emr_client(self.settings.region), self.settings.poll_seconds
+    def _terminate(self) -> None:
         with self.terminal.stage("Terminate the cluster"):
-            timeline = terminate_cluster(client, cluster_id, poll=poll)["Status"]["Timeline"]
-        lived = (timeline["EndDateTime"] - timeline["CreationDateTime"]).total_seconds()
-        self.summary["cluster"] = f"{cluster_id}, lived {lived:.0f} s"
+            ended = ingestion.terminate(self.settings, self.batch)
+        cost = f"{ended['cost']:.2f} {ended['currency']}"
+        self.summary["cluster"] = f"{', '.join(ended['clusters'])}, lived {ended['seconds']:.0f} s"
+        self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
 
     def _run_step(
         self, client: EMRClient, cluster_id: str, name: str, step: dict[str, Any]
     ) -> None:
-        progress = f"{self.attempt.work(name)}/progress.json"
+        work = self.attempt.work(name)
         run_step(
             client,
             cluster_id,
             step,
             timeout=self.settings.cap_minutes * 60,
             poll=self.settings.poll_seconds,
-            on_poll=lambda: self.terminal.progress(describe_progress(progress)),
+            on_poll=lambda: self.terminal.progress(describe_progress(work)),
+            explain=lambda: describe_failure(work),
         )
 
 

@@ -161,3 +161,27 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         "explained_variance_kept": fitted.explained_variance_kept,
         "warnings": list(fitted.warnings),
     }
+
+
+def terminate(settings: Settings, token: str) -> dict[str, Any]:
+    """End every cluster of *token*, confirm it, end the lease; return lifetimes (s) and cost."""
+    from fruits.leases import end_lease
+    from fruits.lifecycle import emr_client, find_clusters, lifetime, terminate_cluster
+
+    client = emr_client(settings.region)
+    ended = [
+        terminate_cluster(client, cluster_id, poll=min(settings.poll_seconds, 15))
+        for cluster_id in find_clusters(client, token)
+    ]
+    end_lease(settings.lake, token)
+    seconds = [lifetime(cluster) for cluster in ended]
+    prices, roles = read_prices(settings.region), cluster_roles(settings)
+    spent = sum(cost(roles, lived / 60, prices).amount for lived in seconds)
+    for cluster, lived in zip(ended, seconds, strict=True):
+        log.info("Cluster %s ended after %.0f s", cluster["Id"], lived)
+    return {
+        "clusters": [cluster["Id"] for cluster in ended],
+        "seconds": round(sum(seconds), 1),
+        "cost": round(spent, 4),
+        "currency": prices.currency,
+    }

@@ -23,6 +23,7 @@ from pyiceberg.table import DataScan, Table
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import (
+    DoubleType,
     FloatType,
     IntegerType,
     ListType,
@@ -59,7 +60,8 @@ def _schema(**columns: PrimitiveType | ListType) -> Schema:
     return assign_fresh_schema_ids(schema)
 
 
-TEXT, LONG, INT, TIME = StringType(), LongType(), IntegerType(), TimestamptzType()
+TEXT, LONG, INT, DOUBLE = StringType(), LongType(), IntegerType(), DoubleType()
+TIME = TimestamptzType()
 FLOATS = ListType(1000, FloatType(), element_required=False)
 
 SCHEMAS = {
@@ -94,6 +96,35 @@ SCHEMAS = {
         components=FLOATS,
         model_version=TEXT,
         batch=TEXT,
+    ),
+    "runs": _schema(
+        batch=TEXT,
+        run_id=TEXT,
+        outcome=TEXT,
+        failed_tasks=TEXT,
+        images_uri=TEXT,
+        run_after=TIME,
+        reported_at=TIME,
+        listed=LONG,
+        unchanged=LONG,
+        added=LONG,
+        replaced=LONG,
+        deleted=LONG,
+        ignored=LONG,
+        deferred=LONG,
+        features=LONG,
+        quarantined=LONG,
+        changed=LONG,
+        features_removed=LONG,
+        feature_model=TEXT,
+        model_version=TEXT,
+        k=LONG,
+        explained_variance_kept=DOUBLE,
+        cluster_id=TEXT,
+        cluster_seconds=DOUBLE,
+        worst_case=DOUBLE,
+        actual_cost=DOUBLE,
+        currency=TEXT,
     ),
 }
 PARTITION_COLUMN = {"features": "feature_model", "components": "model_version"}
@@ -190,14 +221,14 @@ def data_files(
 
 def equals(column: str, value: str) -> BooleanExpression:
     """Return the filter `column = value`; no quoting is involved, so any text is a fine value."""
-    return EqualTo(column, value)  # type: ignore[call-arg,arg-type]  # a pydantic model's __init__
+    return EqualTo(column, value)  # type: ignore[call-arg]
 
 
 def starts_with(column: str, prefix: str) -> BooleanExpression:
     """Return the filter `column begins with prefix`; the empty prefix matches every row."""
     if not prefix:
         return AlwaysTrue()
-    return StartsWith(column, prefix)  # type: ignore[call-arg,arg-type]
+    return StartsWith(column, prefix)  # type: ignore[call-arg]
 
 
 def write_pca_input(catalog: Catalog, feature_model: str, uri: str) -> PcaInput:
@@ -228,7 +259,7 @@ def _create(catalog: Catalog, name: str) -> None:
             schema,
             location=_location(catalog, name),
             partition_spec=_partition_spec(schema, PARTITION_COLUMN.get(name)),
-            sort_order=_sort_order(schema),
+            sort_order=_sort_order(name, schema),
             properties=_properties(schema),
         )
 
@@ -246,8 +277,9 @@ def _partition_spec(schema: Schema, column: str | None) -> PartitionSpec:
     return PartitionSpec(PartitionField(source, 1000, IdentityTransform(), column))
 
 
-def _sort_order(schema: Schema) -> SortOrder:
-    columns = (schema.find_field(name).field_id for name in ("label", "image_key"))
+def _sort_order(name: str, schema: Schema) -> SortOrder:
+    sorted_by = ("run_after",) if name == "runs" else ("label", "image_key")
+    columns = (schema.find_field(column).field_id for column in sorted_by)
     return SortOrder(*(SortField(source_id=column) for column in columns))
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import TOKEN_TAG, cluster_name
@@ -95,14 +96,33 @@ def emr_client(region: str, *, retries: bool = True) -> EMRClient:
     return boto3.client("emr", region_name=region, config=Config(**kept))
 
 
+def find_clusters(
+    client: EMRClient, token: str, states: tuple[ClusterStateType, ...] | None = None
+) -> list[str]:
+    """Return the ids of the clusters that carry *token* as their tag, the newest first.
+
+    *states* narrows the search; without it, clusters that have ended in the last week count too.
+    """
+    recent = datetime.now(UTC) - timedelta(days=7)
+    paginator = client.get_paginator("list_clusters")
+    pages = (
+        paginator.paginate(CreatedAfter=recent, ClusterStates=list(states))
+        if states
+        else paginator.paginate(CreatedAfter=recent)
+    )
+    # The name is in a summary, the tag is not: few are looked at closely.
+    named = (
+        summary["Id"]
+        for page in pages
+        for summary in page["Clusters"]
+        if summary["Name"] == cluster_name(token)
+    )
+    return [cluster_id for cluster_id in named if _has_token(client, cluster_id, token)]
+
+
 def find_cluster(client: EMRClient, token: str) -> str | None:
-    """Return the id of the live cluster that carries *token* as its tag, or None."""
-    pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
-    for page in pages:
-        for summary in page["Clusters"]:
-            if summary["Name"] == cluster_name(token) and _has_token(client, summary["Id"], token):
-                return summary["Id"]
-    return None
+    """Return the id of the newest live cluster of *token*, or None."""
+    return next(iter(find_clusters(client, token, LIVE)), None)
 
 
 def find_steps(client: EMRClient, cluster_id: str, prefix: str) -> list[KnownStep]:
@@ -159,10 +179,12 @@ def run_step(
     timeout: float,
     poll: float = 30,
     on_poll: Callable[[], None] = lambda: None,
+    explain: Callable[[], str | None] = lambda: None,
 ) -> str:
     """Add *step*, wait until it completed, and return its id; StepFailedError if it does not.
 
-    *on_poll* is called before each look, for progress. A step that is not done after *timeout*
+    *on_poll* is called before each look, for progress; *explain* may know why a step failed, better
+    than EMR does. A step that is not done after *timeout*
     seconds is cancelled before WaitTimeoutError is raised, so that it does not run on unwatched.
     """
     step_id = client.add_job_flow_steps(JobFlowId=cluster_id, Steps=[step])["StepIds"][0]  # type: ignore[list-item]
@@ -171,7 +193,7 @@ def run_step(
         on_poll()
         described = client.describe_step(ClusterId=cluster_id, StepId=step_id)["Step"]
         if described["Status"]["State"] in STEP_FAILED:
-            raise _step_failed(client, cluster_id, step_id, described)
+            raise _step_failed(client, cluster_id, described, explain())
         return described["Status"]["State"] == "COMPLETED"
 
     try:
@@ -199,6 +221,12 @@ def terminate_cluster(
 
     _wait(ended, f"cluster {cluster_id} to end", timeout, poll)
     return last
+
+
+def lifetime(cluster: Mapping[str, Any]) -> float:
+    """Return how long an ended cluster lived, from creation to end, in seconds."""
+    timeline = cluster["Status"]["Timeline"]
+    return float((timeline["EndDateTime"] - timeline["CreationDateTime"]).total_seconds())
 
 
 def _has_token(client: EMRClient, cluster_id: str, token: str) -> bool:
@@ -245,10 +273,11 @@ def _cluster_failed(cluster_id: str, cluster: ClusterTypeDef) -> ClusterFailedEr
 
 
 def _step_failed(
-    client: EMRClient, cluster_id: str, step_id: str, step: StepTypeDef
+    client: EMRClient, cluster_id: str, step: StepTypeDef, cause: str | None
 ) -> StepFailedError:
-    state, details = step["Status"]["State"], step["Status"].get("FailureDetails", {})
-    reason = details.get("Message") or details.get("Reason") or "EMR gives no reason"
+    step_id, state = step["Id"], step["Status"]["State"]
+    details = step["Status"].get("FailureDetails", {})
+    reason = cause or details.get("Message") or details.get("Reason") or "EMR gives no reason"
     log_uri = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("LogUri", "")
     folder = f"{log_uri}{cluster_id}/steps/{step_id}/"
     return StepFailedError(

@@ -1,18 +1,35 @@
-"""How far a running step is, in one line: the step rewrites progress.json as it works."""
+"""What a step tells about itself in its work folder: how far it is, and why it failed."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fruits.errors import MissingObjectError
 
 
-def describe_progress(progress_uri: str) -> str | None:
-    """Return a line such as ``640/1960 images, 120/s, 11 s left``; None before the step began."""
-    from fruits.objects import read_json
+def describe_progress(work: str) -> str | None:
+    """Return a line such as ``640/1960 images, 120/s, 11 s left``; None before the step began.
 
-    try:
-        progress = read_json(progress_uri)
-    except MissingObjectError:
+    *work* is the folder of the step's attempt.
+    """
+    progress = _read(f"{work}/progress.json")
+    if progress is None:
         return None
     left = f", {progress['eta_seconds']:.0f} s left" if progress.get("eta_seconds") else ""
     rate = progress.get("images_per_second") or 0
     return f"{progress['done']}/{progress['total']} images, {rate:.0f}/s{left}"
+
+
+def describe_failure(work: str) -> str | None:
+    """Return why the step failed, in its own words; None if it could not say."""
+    failure = _read(f"{work}/failure.json")
+    return str(failure["cause"]) if failure else None
+
+
+def _read(uri: str) -> dict[str, Any] | None:
+    from fruits.objects import read_json
+
+    try:
+        return read_json(uri)
+    except MissingObjectError:
+        return None

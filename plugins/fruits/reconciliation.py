@@ -201,8 +201,11 @@ def _arrow_type(kind: IcebergType) -> str:
 
 
 def _plain(kind: pa.DataType) -> str:
-    # Spark names a list's element in its own way; the name means nothing.
-    return f"list<{kind.value_type}>" if pa.types.is_list(kind) else str(kind)
+    # How a list's element is called, and whether Arrow counts offsets in 64 bits, means nothing in
+    # Parquet.
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{kind.value_type}>"
+    return str(kind).removeprefix("large_")
 
 
 def _check_rows(

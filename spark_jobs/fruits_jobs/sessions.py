@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fruits_jobs.objects import write_json
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -33,15 +35,30 @@ def spark_session(name: str) -> SparkSession:
     return builder.getOrCreate()
 
 
-def run_step(name: str, step: Callable[[], None]) -> int:
-    """Run *step* and return the exit code; a failure ends stderr with its cause on one line."""
+def run_step(name: str, step: Callable[[], None], work: str = "", region: str = "") -> int:
+    """Run *step* and return the exit code.
+
+    A failure ends stderr with its cause on one line, and leaves it as ``failure.json`` in the
+    folder *work*, if there is one: EMR brings logs to S3 minutes later, and shows little of them.
+    """
     try:
         step()
     except Exception as error:  # noqa: BLE001  (the last place where it can be told)
         traceback.print_exc()
-        tell_cause(f"{name} failed: {cause(error)}")
+        told = cause(error)
+        tell_cause(f"{name} failed: {told}")
+        if work:
+            leave_cause(f"{work}failure.json", {"step": name, "cause": told}, region)
         return 1
     return 0
+
+
+def leave_cause(uri: str, content: dict[str, str], region: str) -> None:
+    """Write *content* to *uri*, unless S3 itself is what failed."""
+    try:
+        write_json(uri, content, region)
+    except Exception:  # noqa: BLE001  (the failure itself must stay the last word)
+        traceback.print_exc()
 
 
 def tell_cause(line: str) -> None:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyiceberg.catalog import Catalog
 
 from local_cloud.s3 import ObjectStorage
-
-# Test folders are no packages, so a support module is found by its folder.
-sys.path.insert(0, str(Path(__file__).parent))
+from tests.conftest import s3_environment
 
 
 @pytest.fixture(scope="module")
 def module_catalog(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Catalog]:
     """Return the catalog of a lake that the tests of one module share, because none changes it."""
     from fruits.lake import ensure_tables, open_catalog
 
-    # The conftest above cannot be imported by its name.
-    plugins = pytestconfig.pluginmanager.get_plugins()
-    (above,) = (plugin for plugin in plugins if hasattr(plugin, "s3_environment"))
     folder = tmp_path_factory.mktemp("lake")
     with ObjectStorage(folder / "s3") as storage, pytest.MonkeyPatch.context() as environment:
         storage.make_bucket("fruits-images")
         storage.make_bucket("fruits-lake")
-        for name, value in above.s3_environment(storage.endpoint_url, folder).items():
+        for name, value in s3_environment(storage.endpoint_url, folder).items():
             environment.setenv(name, value)
         opened = open_catalog()
         ensure_tables(opened)

@@ -24,7 +24,7 @@ Version = Callable[[np.ndarray], np.ndarray]
 
 
 def pages(start: int, stop: int, version: Version) -> Iterator[pa.RecordBatch]:
-    """Yield objects label/<number>.jpg whose etags of 32 characters hold *version* of the number."""
+    """Yield objects label/<number>.jpg whose etags (32 characters) hold *version* of it."""
     for first in range(start, stop, PAGE):
         numbers = np.arange(first, first + PAGE)
         columns = [

@@ -10,7 +10,14 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
-from lake_support import (
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+
+from fruits.commits import commit_components, commit_features, commit_removals
+from fruits.errors import CommitConflictError
+from fruits.lake import ensure_tables, open_catalog, open_table, read
+from local_cloud.s3 import ObjectStorage
+from tests.fruits.lake_support import (
     bucket_versions,
     delete,
     featurized,
@@ -21,9 +28,7 @@ from lake_support import (
     sensed,
     table_rows,
 )
-from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
-from unlucky_catalogs import (
+from tests.fruits.unlucky_catalogs import (
     KILLED,
     LosingCatalog,
     OvertakenCatalog,
@@ -31,11 +36,6 @@ from unlucky_catalogs import (
     commit,
     commit_until_killed,
 )
-
-from fruits.commits import commit_components, commit_features, commit_removals
-from fruits.errors import CommitConflictError
-from fruits.lake import ensure_tables, open_catalog, open_table, read
-from local_cloud.s3 import ObjectStorage
 
 CATALOG = "PYICEBERG_CATALOG__FRUITS__"
 KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(5)]
@@ -51,7 +51,6 @@ def first_batch(catalog: Catalog) -> None:
 
 def second_batch(catalog: Catalog) -> list[str]:
     """Add, replace and delete images of both tables; return the URIs that the commits take."""
-    delete("Apple/0.jpg")
     delete("Banana/0.jpg")
     put("Apple/1.jpg", "repaired")
     put("Banana/1.jpg", "broken")
@@ -71,7 +70,7 @@ def assert_consistent(catalog: Catalog) -> None:
 def unlucky(monkeypatch: pytest.MonkeyPatch, name: str) -> Catalog:
     """Open the catalog as the class *name* of unlucky_catalogs."""
     monkeypatch.delenv(f"{CATALOG}TYPE")
-    monkeypatch.setenv(f"{CATALOG}PY_CATALOG_IMPL", f"unlucky_catalogs.{name}")
+    monkeypatch.setenv(f"{CATALOG}PY_CATALOG_IMPL", f"tests.fruits.unlucky_catalogs.{name}")
     return open_catalog()
 
 
@@ -84,7 +83,7 @@ def fork_server() -> None:
             clean.delenv(name)
         clean.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         multiprocessing.get_context("forkserver").set_forkserver_preload(
-            ["unlucky_catalogs", "warm"]
+            ["tests.fruits.unlucky_catalogs", "tests.fruits.warm"]
         )
         forkserver.ensure_running()
 
@@ -102,8 +101,8 @@ class Lake:
         self.environment = {
             name: value for name, value in os.environ.items() if name.startswith(("AWS_", CATALOG))
         } | {
-            f"{CATALOG}PY_CATALOG_IMPL": "unlucky_catalogs.KilledCatalog",
-            f"{CATALOG}PY_IO_IMPL": "unlucky_catalogs.KilledIO",
+            f"{CATALOG}PY_CATALOG_IMPL": "tests.fruits.unlucky_catalogs.KilledCatalog",
+            f"{CATALOG}PY_IO_IMPL": "tests.fruits.unlucky_catalogs.KilledIO",
         }
         del self.environment[f"{CATALOG}TYPE"]  # PyIceberg takes one of the two
 
@@ -229,17 +228,17 @@ def test_a_commit_that_always_comes_second_gives_up(
     """After five attempts the error names the table, and the table is as it was."""
     first_batch(catalog)
     uris = second_batch(catalog)
-    with open_table("quarantine", catalog).transaction() as transaction:
+    with open_table("features", catalog).transaction() as transaction:
         # PyIceberg's own repetitions come on top of ours; without them this takes less time.
         transaction.set_properties({"commit.retry.num-retries": "0"})
-    before = open_table("quarantine", catalog).metadata
+    before = open_table("features", catalog).metadata
     monkeypatch.setattr(UnreachableCatalog, "error", CommitFailedException("late"), raising=False)
 
     with pytest.raises(CommitConflictError) as refused:
         commit_removals(unlucky(monkeypatch, "UnreachableCatalog"), uris[0], confirmed=True)
 
-    assert (refused.value.table, refused.value.attempts) == ("quarantine", 5)
-    assert open_table("quarantine", catalog).metadata == before
+    assert (refused.value.table, refused.value.attempts) == ("features", 5)
+    assert open_table("features", catalog).metadata == before
 
 
 def test_a_twin_that_commits_first_is_noticed(

@@ -9,22 +9,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from lake_support import (
-    BUCKET,
-    MODEL,
-    OTHER_MODEL,
-    bucket_versions,
-    delete,
-    featurized,
-    keys,
-    manifest_uri,
-    published,
-    put,
-    reduced,
-    sensed,
-    table_rows,
-    vector,
-)
 from pyiceberg.catalog import Catalog
 
 from fruits.commits import (
@@ -43,6 +27,22 @@ from fruits.errors import (
 )
 from fruits.lake import data_files, open_table, read
 from fruits.objects import client
+from tests.fruits.lake_support import (
+    BUCKET,
+    MODEL,
+    OTHER_MODEL,
+    bucket_versions,
+    delete,
+    featurized,
+    keys,
+    manifest_uri,
+    published,
+    put,
+    reduced,
+    sensed,
+    table_rows,
+    vector,
+)
 
 KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(10)]
 
@@ -143,7 +143,7 @@ def test_unusual_keys_leave_the_tables_too(catalog: Catalog, tmp_path: Path) -> 
 
 
 def test_thousands_of_removals_over_many_files(catalog: Catalog, tmp_path: Path) -> None:
-    """5,000 spread keys go in one snapshot; the other rows keep every bit, and so do other files."""
+    """5,000 spread keys go in one snapshot; rows that stay keep every bit, as do other files."""
     everything = [image(f"label{n % 7}/{n:06}.jpg") for n in range(12_000)]
     everything.sort(key=lambda row: (row["label"], row["image_key"]))
     published("b1", tmp_path, added=everything)
@@ -305,7 +305,7 @@ def test_every_commit_happens_once(catalog: Catalog) -> None:
 
 
 def test_a_cleared_run_commits_what_it_senses_anew(catalog: Catalog) -> None:
-    """A batch that senses other images after its commit commits them: its mark is of other lists."""
+    """A batch that senses other images after its commit commits them, too: other lists."""
     put(KEYS[0])
     ingest(catalog, "b1")
     put(KEYS[1])

@@ -14,7 +14,17 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lake_support import (
+from pyiceberg.catalog import Catalog
+
+from fruits.commits import commit_features, commit_removals
+from fruits.discovery import Comparison
+from fruits.errors import WrongBucketError
+from fruits.lake import open_table
+from fruits.listing import OBJECTS
+from fruits.manifests import read_manifest
+from fruits.objects import read_json
+from fruits.scratch import scratch
+from tests.fruits.lake_support import (
     BUCKET,
     LAKE,
     MODEL,
@@ -26,16 +36,6 @@ from lake_support import (
     put,
     sensed,
 )
-from pyiceberg.catalog import Catalog
-
-from fruits.commits import commit_features, commit_removals
-from fruits.discovery import Comparison
-from fruits.errors import WrongBucketError
-from fruits.lake import open_table
-from fruits.listing import OBJECTS
-from fruits.manifests import read_manifest
-from fruits.objects import read_json
-from fruits.scratch import scratch
 
 KEYS = ["Apple/1.jpg", "Apple/2.JPEG", "Banana/3.png", "App.webp", "deep/er/4.tiff"]
 

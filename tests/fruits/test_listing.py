@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import boto3
 import pyarrow as pa
 import pytest
-from lake_support import BUCKET, bucket_versions, put
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 from fruits.errors import ListingError
 from fruits.listing import list_objects
 from local_cloud.s3 import ObjectStorage
+from tests.fruits.lake_support import BUCKET, bucket_versions, put
 
 ACCOUNT = "123456789012"
 SPECIAL = [

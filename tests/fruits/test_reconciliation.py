@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lake_support import (
+from pyiceberg.catalog import Catalog
+
+from fruits.commits import commit_components, commit_features
+from fruits.errors import MissingObjectError, ReconciliationError
+from fruits.lake import open_table
+from tests.fruits.lake_support import (
     LAKE,
     LENGTH,
     OTHER_MODEL,
@@ -19,11 +24,6 @@ from lake_support import (
     sensed,
     table_rows,
 )
-from pyiceberg.catalog import Catalog
-
-from fruits.commits import commit_components, commit_features
-from fruits.errors import MissingObjectError, ReconciliationError
-from fruits.lake import open_table
 
 OLD = [f"Zoo/{number}.jpg" for number in range(3)]
 KEYS = [f"Apple/{number:02}.jpg" for number in range(12)]

@@ -127,11 +127,28 @@ def test_exports_of_spark_env() -> None:
     assert spark.exports(asked(other)) == {}
 
 
+def test_python_that_is_not_here_is_not_asked_for(tmp_path: Path) -> None:
+    """A node's own Python is used where it exists, else the endpoint's."""
+    absent, present = "/opt/absent/python", "/bin/sh"
+    names = ("spark.pyspark.python", "spark.pyspark.driver.python")
+    properties = {names[0]: absent, names[1]: present}
+    export = {"Classification": "export", "Properties": {"PYSPARK_PYTHON": absent, "A": "1"}}
+    cluster = asked(
+        {"Classification": "spark-defaults", "Properties": properties},
+        {"Classification": "spark-env", "Configurations": [export]},
+    )
+    settings = spark.defaults(cluster, tmp_path, tmp_path)
+
+    assert [settings.get(name) for name in names] == [None, present]
+    assert spark.exports(cluster) == {"A": "1"}
+
+
 def test_arguments_lose_only_the_resource_manager() -> None:
     """Options that name YARN go; all others, and all of the job's own arguments, stay."""
     arguments = [
         "--master", "yarn", "--deploy-mode=cluster", "--conf", "spark.master=yarn", "--verbose",
-        "--conf", "spark.x=1", "--name", "n", "main.py", "--master", "mine",
+        "--conf", "spark.x=1", "--conf=spark.pyspark.python=/opt/absent/python", "--name", "n",
+        "main.py", "--master", "mine",
     ]  # fmt: skip
     kept = ["--verbose", "--conf", "spark.x=1", "--name", "n", "main.py", "--master", "mine"]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.sql import SparkSession
 
 from export_network import export, locate_weights
@@ -18,6 +19,9 @@ from fruits_jobs.sessions import CONFIGURATION
 from local_cloud.s3 import ObjectStorage
 from tests.spark_jobs.batches import Batch
 
+# A property that is slow on a busy machine is not false.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -151,7 +151,7 @@ def test_a_20_megapixel_photo_is_decoded():
         (b"\x00" * 500, "not_an_image"),
         (photo(4)[:60], "truncated"),
         (photo(4, format="PNG")[:20], "truncated"),
-        (photo(4, format="BMP")[:20], "corrupt"),
+        (photo(4, format="BMP")[:20], "truncated"),
         (b"\x00\x00\x00\x18ftypheic" + b"\x00" * 40, "unsupported"),
         (b"%PDF-1.7\n" + b"x" * 100, "unsupported"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported"),

@@ -54,7 +54,7 @@ def test_files_are_of_equal_size_and_not_too_large(rows, floats):
 
 
 @given(
-    rows=st.lists(st.integers(1, 100_000), min_size=1, max_size=60), share=st.integers(1, 50_000)
+    rows=st.lists(st.integers(1, 100_000), min_size=1, max_size=60), share=st.integers(500, 50_000)
 )
 def test_file_parts_are_each_in_exactly_one_share(rows, share):
     """Every part of every file is read by exactly one task."""

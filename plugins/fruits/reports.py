@@ -1,0 +1,99 @@
+"""What a batch did: one row of `runs` and one report.json, for the page, the ledger, a person."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fruits.batches import Batch
+from fruits.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FAILED = ("failed", "upstream_failed")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of a run at its end: its tasks' states and what they returned, by task id."""
+
+    batch: str
+    run_id: str
+    run_after: datetime
+    states: dict[str, str]
+    answers: dict[str, Any]
+
+    def answer(self, task_id: str) -> dict[str, Any]:
+        """Return what the task returned, or an empty dict if it did not get so far."""
+        return self.answers.get(task_id) or {}
+
+    @property
+    def failed_tasks(self) -> list[str]:
+        """Ids of the tasks that failed themselves."""
+        return sorted(task for task, state in self.states.items() if state == "failed")
+
+    @property
+    def outcome(self) -> str:
+        """``success`` or ``failed``."""
+        return "failed" if any(state in FAILED for state in self.states.values()) else "success"
+
+
+def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any]:
+    """Return the batch's row of `runs`: counts are 0 and the rest None where a run did not get."""
+    found, features = facts.answer("sense_changes"), facts.answer("commit_features")
+    fitted, promise = facts.answer("commit_components"), facts.answer("reserve_cluster")
+    ended, removed = facts.answer("terminate_cluster"), facts.answer("commit_removals")
+    counts = found.get("counts", {})
+    counted = ("listed", "unchanged", "added", "replaced", "deleted", "ignored", "deferred")
+    return {
+        "batch": facts.batch,
+        "run_id": facts.run_id,
+        "outcome": facts.outcome,
+        "failed_tasks": ", ".join(facts.failed_tasks),
+        "images_uri": settings.images_uri,
+        "run_after": facts.run_after,
+        "reported_at": now,
+        **{name: counts.get(name, 0) for name in counted},
+        "features": features.get("features", 0),
+        "quarantined": features.get("quarantined", 0),
+        "changed": features.get("changed", 0),
+        "features_removed": removed.get("features", 0),
+        "feature_model": found.get("feature_model"),
+        "model_version": fitted.get("model_version"),
+        "k": fitted.get("k"),
+        "explained_variance_kept": fitted.get("explained_variance_kept"),
+        "cluster_id": facts.answers.get("create_cluster"),
+        "cluster_seconds": ended.get("seconds"),
+        "worst_case": promise.get("worst_case"),
+        "actual_cost": ended.get("cost"),
+        "currency": promise.get("currency"),
+    }
+
+
+def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
+    """Write the row of `runs` (again, if the batch has one) and report.json; return the report."""
+    from fruits.objects import write_json
+    from fruits.runs import record_run
+
+    row = run_row(facts, settings, datetime.now(UTC))
+    record_run(row)
+    reasons = facts.answer("commit_features").get("reasons", {})
+    warnings = facts.answer("commit_components").get("warnings", [])
+    report = row | {
+        "quarantine_reasons": reasons,
+        "warnings": warnings,
+        "tasks": facts.states,
+        "run_after": row["run_after"].isoformat(),
+        "reported_at": row["reported_at"].isoformat(),
+    }
+    uri = report_uri(settings.lake, facts.batch)
+    write_json(uri, report)
+    log.info("Batch %s: %s. The report is %s", facts.batch, facts.outcome, uri)
+    return report
+
+
+def report_uri(lake: str, batch: str) -> str:
+    """Return where the report of *batch* is."""
+    return f"{Batch(lake, batch).lake}/reports/{batch}/report.json"

@@ -1,0 +1,18 @@
+"""The table `runs`: one row per batch, which the page, the month's ledger and the report read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from fruits.lake import ensure_tables, equals, open_catalog, open_table
+
+
+def record_run(row: dict[str, Any]) -> None:
+    """Write the batch's *row*, in place of the one that an earlier try of the same run left."""
+    catalog = open_catalog()
+    ensure_tables(catalog)
+    table = open_table("runs", catalog)
+    rows = pa.Table.from_pylist([row], schema=table.schema().as_arrow())
+    table.overwrite(rows, overwrite_filter=equals("batch", row["batch"]))

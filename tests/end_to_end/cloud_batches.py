@@ -1,0 +1,91 @@
+"""Whole batches against a local cloud of their own, as `make batch` runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fruits.lake import open_catalog, open_table
+from local_cloud.cloud import LocalCloud
+from local_cloud.emr.journal import accepted_calls
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class CloudBatches:
+    """Runs batches over the images under *images*, a folder of the images bucket.
+
+    *weights* is a setting: a file, or seeded. Weights that are made are kept in *cache_folder*.
+    """
+
+    cloud: LocalCloud
+    weights: str
+    cache_folder: Path
+
+    @property
+    def images(self) -> Path:
+        """The images' folder, served as s3://fruits-images/fruits/."""
+        return self.cloud.storage.folder / "fruits-images" / "fruits"
+
+    def run(self, **settings: object) -> subprocess.CompletedProcess[str]:
+        """Run one batch; *settings* (lower case) become FRUITS_* variables."""
+        chosen = {
+            "IMAGES_URI": "s3://fruits-images/fruits/",
+            "WEIGHTS": self.weights,
+            "NODE_PYTHON": sys.executable,
+            "CACHE_FOLDER": str(self.cache_folder),
+            "POLL_SECONDS": "0.2",
+            "PRICES_MAX_AGE_DAYS": "36500",
+        } | {name.upper(): str(value) for name, value in settings.items()}
+        environment = self.environment | {f"FRUITS_{key}": value for key, value in chosen.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "fruits.batch"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which clients find the cloud and Python finds the library."""
+        paths = os.pathsep.join(str(ROOT / part) for part in ("plugins", "spark_jobs"))
+        return os.environ | self.cloud.environment() | {"PYTHONPATH": paths}
+
+    def add(self, source: Path, name: str) -> None:
+        """Copy *source* into the bucket as *name* (label/file)."""
+        target = self.images / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+    def clusters_created(self) -> int:
+        """Count the RunJobFlow calls that the endpoint accepted."""
+        return len(accepted_calls(self.cloud.folder / "emr" / "journal.jsonl", "RunJobFlow"))
+
+    def rows(self, table: str, *columns: str) -> pa.Table:
+        """Return all rows of *table*, sorted by image_key."""
+        scan = open_table(table, open_catalog()).scan(selected_fields=columns or ("*",))
+        return scan.to_arrow().sort_by("image_key")
+
+    def versions(self, table: str) -> set[tuple[str, str]]:
+        """Return the (image_key, etag) pairs of *table*."""
+        rows = self.rows(table, "image_key", "etag").to_pylist()
+        assert len(rows) == len({row["image_key"] for row in rows}), "an image is there twice"
+        return {(row["image_key"], row["etag"]) for row in rows}
+
+    def result(self, step: str) -> dict[str, Any]:
+        """Return the result.json of the newest attempt at *step*."""
+        attempts = self.cloud.storage.folder / "fruits-lake" / "attempts"
+        newest = max(attempts.glob(f"*/{step}-*/result.json"))
+        content: dict[str, Any] = json.loads(newest.read_text())
+        return content

@@ -1,0 +1,107 @@
+"""Real photographs through a real network: the numbers in the tables are the right ones."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tests.end_to_end.cloud_batches import CloudBatches
+
+WEIGHTS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+
+
+@pytest.fixture(scope="module")
+def fruits(batches: CloudBatches, shared: Path) -> CloudBatches:
+    """Ingest all 1,960 images of Fruits-360 with ImageNet weights."""
+    batches.weights = str(shared / "weights" / WEIGHTS)
+    for image in sorted((shared / "data" / "fruits360").rglob("*.jpg")):
+        batches.add(image, f"{image.parent.name}/{image.name}")
+    done = batches.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return batches
+
+
+@pytest.fixture(scope="module")
+def features(fruits: CloudBatches) -> Iterator[pa.Table]:
+    """Return the rows of features, sorted by image_key."""
+    return fruits.rows("features")
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of lists as float32[N, D]."""
+    return np.stack(column.to_numpy())
+
+
+def test_every_image_has_features(features: pa.Table, fruits: CloudBatches) -> None:
+    """1,960 images give 1,960 rows, and none is quarantined."""
+    assert features.num_rows == 1960
+    assert fruits.rows("quarantine").num_rows == 0
+    assert len(features["label"].unique()) == 49
+
+
+def test_features_are_those_of_keras(
+    features: pa.Table, fruits: CloudBatches, shared: Path
+) -> None:
+    """100 random rows equal Keras on the same pixels, decoded here by Pillow, within 1e-4."""
+    import keras
+
+    network = keras.applications.MobileNetV2(include_top=False, pooling="avg", weights=None)
+    network.load_weights(shared / "weights" / WEIGHTS)
+    rows = features.take(random.Random(1).sample(range(features.num_rows), 100))
+    pixels = np.stack(
+        [
+            np.asarray(
+                Image.open(io.BytesIO((fruits.images / key.removeprefix("fruits/")).read_bytes()))
+                .convert("RGB")
+                .resize((224, 224), Image.Resampling.BILINEAR)
+            )
+            for key in rows["image_key"].to_pylist()
+        ]
+    )
+
+    expected = network.predict(
+        keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)), verbose=0
+    )
+
+    np.testing.assert_allclose(matrix(rows["features"]), expected, atol=1e-4, rtol=0)
+
+
+def test_components_are_those_of_scikit_learn(features: pa.Table, fruits: CloudBatches) -> None:
+    """All components equal scikit-learn's PCA in float64, up to sign, within 1e-5 of the norm."""
+    from sklearn.decomposition import PCA
+
+    rows = fruits.rows("components")
+    assert rows["image_key"].to_pylist() == features["image_key"].to_pylist()
+    found, data = matrix(rows["components"]), matrix(features["features"]).astype(np.float64)
+
+    expected = PCA(n_components=found.shape[1], svd_solver="full").fit_transform(data)
+    signs = np.sign((expected * found).sum(axis=0))
+
+    norm = np.linalg.norm(data - data.mean(axis=0))
+    assert np.linalg.norm(found * signs - expected) < 1e-5 * norm
+
+
+def test_the_variance_target_is_met_with_the_fewest_components(fruits: CloudBatches) -> None:
+    """The k components keep 95% of the total variance, and k - 1 do not."""
+    model = fruits.result("pca")["model"]
+    kept = np.cumsum(model["explained_variance_ratio"])
+
+    assert model["variance_target_met"]
+    assert kept[-1] >= 0.95 > kept[-2]
+
+
+def test_the_same_bucket_again_needs_no_cluster(fruits: CloudBatches) -> None:
+    """A second run finds nothing new among 1,960 images."""
+    before = fruits.clusters_created()
+
+    done = fruits.run()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fruits.clusters_created() == before == 1
