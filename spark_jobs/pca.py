@@ -153,7 +153,7 @@ def _statistics(
     arguments: argparse.Namespace,
     spark: SparkSession,
     source: Source,
-    done: Any,  # noqa: ANN401
+    done: Any,
 ) -> Statistics:
     cores = spark.sparkContext.defaultParallelism
     rows = max(SMALLEST_SHARE, -(-source.rows // (SHARES_PER_CORE * cores)))
@@ -169,7 +169,7 @@ def _components(
     spark: SparkSession,
     source: Source,
     basis: Basis,
-    done: Any,  # noqa: ANN401
+    done: Any,
 ) -> list[WrittenFile]:
     cores = spark.sparkContext.defaultParallelism
     rows = min(rows_per_file(source.rows, basis.k), max(SMALLEST_SHARE, source.rows // cores))

@@ -303,7 +303,7 @@ def _job_flows(call: Call, plane: ControlPlane) -> list[Cluster]:
     return [_job_flow(job_flow_id, call, plane) for job_flow_id in ids]
 
 
-def _id(item: Any) -> str:  # noqa: ANN401  (clusters, steps, instances, collections)
+def _id(item: Any) -> str:
     return str(item.id)
 
 

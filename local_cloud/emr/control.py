@@ -66,7 +66,7 @@ class ControlPlane:
             for effect in outcome.effects:
                 self._effects.carry_out(outcome.cluster, effect)
 
-    def change(self, cluster: Cluster, **fields: Any) -> None:  # noqa: ANN401
+    def change(self, cluster: Cluster, **fields: Any) -> None:
         """Replace fields that no state depends on (tags, the scaling policy)."""
         with self.lock:
             self._keep(replace(cluster, **fields))

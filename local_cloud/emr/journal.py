@@ -26,7 +26,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._close_torn_line()
 
-    def write(self, kind: str, **fields: Any) -> None:  # noqa: ANN401
+    def write(self, kind: str, **fields: Any) -> None:
         """Append one entry with the time, in seconds since the epoch."""
         line = json.dumps({"time": self._clock(), "kind": kind, **fields}, default=str)
         with self._lock, self.path.open("a", encoding="utf-8") as file:

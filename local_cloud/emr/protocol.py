@@ -104,7 +104,7 @@ def error_body(error: EmrError) -> bytes:
 
 
 @cache
-def _model() -> Any:  # noqa: ANN401  (botocore's stubs do not name the loader's result)
+def _model() -> Any:
     return botocore.session.get_session().get_service_model("emr")
 
 
@@ -113,7 +113,7 @@ def _operation(action: str) -> OperationModel:
     return operation
 
 
-def _constraints(shape: Shape | None, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _constraints(shape: Shape | None, value: Any, path: str) -> Iterator[str]:
     """Yield what ParamValidator does not look at: enums, patterns and upper bounds."""
     if isinstance(shape, StructureShape):
         for name, below in value.items():
@@ -128,7 +128,7 @@ def _constraints(shape: Shape | None, value: Any, path: str) -> Iterator[str]:  
         yield from _scalar_constraints(shape, value, path)
 
 
-def _scalar_constraints(shape: Shape, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+def _scalar_constraints(shape: Shape, value: Any, path: str) -> Iterator[str]:
     enum = shape.enum if isinstance(shape, StringShape) else []
     if enum and value not in enum:
         yield f"{path}: {value!r} is not one of {', '.join(enum)}"
@@ -146,7 +146,7 @@ def _matches(pattern: str, value: str) -> bool:
     return re.fullmatch(pattern, value) is not None
 
 
-def _shaped(shape: Shape, value: Any, path: str) -> Any:  # noqa: ANN401
+def _shaped(shape: Shape, value: Any, path: str) -> Any:
     if isinstance(shape, StructureShape):
         if extra := set(value) - set(shape.members):
             raise TypeError(f"{path}: EMR's answer has no {', '.join(sorted(extra))}")

@@ -31,7 +31,7 @@ class Scratch:
         """Return a small result as tuples."""
         return list(self.database.execute(query, list(parameters)).fetchall())
 
-    def value(self, query: str, *parameters: object) -> Any:  # noqa: ANN401  (whatever SQL says)
+    def value(self, query: str, *parameters: object) -> Any:
         """Return the single value of a query."""
         return self.rows(query, *parameters)[0][0]
 

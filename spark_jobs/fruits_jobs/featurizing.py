@@ -169,7 +169,7 @@ def _check_finite(features: Features, images: pa.Table, outcomes: list[Outcome])
         raise FeaturesNotFinite(images["image_uri"][rows[int(np.argmin(finite))]].as_py())
 
 
-def _spread(present: list[bool], features: Features) -> Any:  # noqa: ANN401
+def _spread(present: list[bool], features: Features) -> Any:
     """Return the rows of *features* as lists where *present*, null elsewhere."""
     positions = np.cumsum(present) - 1
     indices = pa.array(positions, pa.int32(), mask=~np.asarray(present))

@@ -34,7 +34,7 @@ class Plan:
         return -(-self.ranges[-1].stop // self.task.rows_per_file)
 
 
-def write_features(spark: SparkSession, plan: Plan, parameters: Any) -> list[Row]:  # noqa: ANN401
+def write_features(spark: SparkSession, plan: Plan, parameters: Any) -> list[Row]:
     """Run the network once per image, write every outcome, and return one WRITTEN row per file.
 
     *parameters* (an ONNX model's bytes or Keras weights) are broadcast once. Only files of

@@ -66,7 +66,7 @@ def write_bytes(uri: str, data: bytes, region: str) -> None:
     obstore.put(bucket_store(bucket, region), key, data)
 
 
-def read_json(uri: str, region: str) -> Any:  # noqa: ANN401  (JSON is any)
+def read_json(uri: str, region: str) -> Any:
     """Return the parsed content of a JSON object; ValueError naming *uri* if it is not JSON."""
     try:
         return json.loads(read_bytes(uri, region))
@@ -109,7 +109,7 @@ def open_parquet(uri: str, region: str) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def open_output(uri: str, region: str) -> Any:  # noqa: ANN401  (a NativeFile; stubs lag)
+def open_output(uri: str, region: str) -> Any:
     """Return a stream that becomes the object *uri* when it is closed, uploaded as it grows."""
     bucket, key = split_uri(uri)
     return filesystem(region).open_output_stream(f"{bucket}/{key}")

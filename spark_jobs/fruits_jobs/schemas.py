@@ -92,7 +92,7 @@ WRITTEN = pa.schema(
 )
 
 
-def float_lists(matrix: npt.NDArray[np.float32]) -> Any:  # noqa: ANN401  (stubs lag)
+def float_lists(matrix: npt.NDArray[np.float32]) -> Any:
     """Return a C-contiguous [N, D] matrix as N lists of D floats, without copying the floats."""
     count, width = matrix.shape
     offsets: Any = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(width))

@@ -38,13 +38,13 @@ def write_seeded_weights(backbone: str, path: Path) -> None:
     partial.replace(path)
 
 
-def _fill(layer: Any, random: np.random.Generator) -> None:  # noqa: ANN401  (Keras has no types)
+def _fill(layer: Any, random: np.random.Generator) -> None:
     for variable in layer.weights:
         if variable.name.endswith("kernel"):
             variable.assign(_he_normal(variable.shape, _is_depthwise(layer, variable), random))
 
 
-def _is_depthwise(layer: Any, variable: Any) -> bool:  # noqa: ANN401
+def _is_depthwise(layer: Any, variable: Any) -> bool:
     return "Depthwise" in type(layer).__name__ or "depthwise" in variable.name
 
 
@@ -57,7 +57,7 @@ def _he_normal(
     return kernel * np.float32(np.sqrt(2 / fan_in))
 
 
-def _calibrate(network: Any, body: Any, random: np.random.Generator) -> None:  # noqa: ANN401
+def _calibrate(network: Any, body: Any, random: np.random.Generator) -> None:
     """Set every batch normalisation's moving statistics to those of one batch of images."""
     layers = [layer for layer in body.layers if hasattr(layer, "momentum")]
     momenta = [layer.momentum for layer in layers]

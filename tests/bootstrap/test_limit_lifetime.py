@@ -24,7 +24,9 @@ class Node:
         self.down = folder / "down"
         (folder / "instance.json").write_text(f'{{"isMaster": {str(primary).lower()}}}')
         self._command("sudo", '"$@"')
-        self._command("shutdown", f'echo "$@" >>"{self.down}"')
+        self._command(
+            "shutdown", f'echo "$@" >"{self.down}.new" && mv "{self.down}.new" "{self.down}"'
+        )
         self._command("sleep", 'exec /bin/sleep "$(echo "$1" | awk \'{print $1 / 100}\')"')
 
     def _command(self, name: str, body: str) -> None:
