@@ -40,9 +40,31 @@ $(READY): requirements-dev.txt
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
 	@touch $@
 
-.PHONY: batch
-batch: $(READY)  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
+.PHONY: demo
+demo: $(READY) samples  ## Run the DAG once over IMAGES: local S3 and EMR, a real Airflow, then what it did
+	@$(CLOUD) demo "$(IMAGES)"
+
+.PHONY: up
+up: $(READY)  ## Keep the local cloud and an Airflow running, at http://127.0.0.1:8080
+	@$(CLOUD) up --airflow --airflow-port 8080 >/dev/null
+	@echo "Airflow: http://127.0.0.1:8080   make shell: a shell whose Python finds the tables   make down: stop"
+
+.PHONY: down
+down: $(READY)  ## Stop what `make up` started
+	@$(CLOUD) down
+
+.PHONY: shell
+shell: $(READY)  ## Open a shell in which S3, EMR, the tables and Airflow's command are found (after make up)
+	@$(CLOUD) status
+	@$(CLOUD) environment >var/environment.sh
+	@PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(abspath plugins)" bash --rcfile var/environment.sh
+
+.PHONY: samples
+samples: $(READY)
 	@if [ "$(IMAGES)" = var/samples ]; then $(CLOUD) samples "$(IMAGES)"; fi
+
+.PHONY: batch
+batch: $(READY) samples  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
 	@export FRUITS_IMAGES_URI="s3://fruits-images/$$(basename "$(IMAGES)")/"; \
 	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
 	$(CLOUD) run -- $(BIN)/python -m fruits.batch

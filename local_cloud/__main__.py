@@ -1,4 +1,4 @@
-"""The command line: `python -m local_cloud run|up|down|status|serve|sync|samples`."""
+"""The command line: `python -m local_cloud --help` lists what there is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from local_cloud import background
+from local_cloud.airflow import LocalAirflow
 from local_cloud.cloud import LocalCloud
+from local_cloud.demo import Demo
 from local_cloud.lock import FolderInUseError, holder
 from local_cloud.samples import draw_samples
 from local_cloud.sync import mirror
@@ -30,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (FolderInUseError, ValueError, RuntimeError) as error:
         print(f"local_cloud: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,21 +55,59 @@ def run(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Run the cloud until SIGINT or SIGTERM."""
-    with _Signals() as signals, LocalCloud(options.folder) as cloud:
+    with ExitStack() as stack:
+        signals = stack.enter_context(_Signals())
+        cloud = stack.enter_context(LocalCloud(options.folder))
+        known = cloud.environment()
+        if options.airflow:
+            airflow = stack.enter_context(
+                _airflow(cloud, cloud.folder / "airflow", options.airflow_port)
+            )
+            known |= {"AIRFLOW_URL": airflow.url}
         file = background.environment_file(cloud.folder)
         draft = file.with_suffix(".new")
-        draft.write_text(json.dumps(cloud.environment()))
+        draft.write_text(json.dumps(environment))
         draft.replace(file)
         signals.came.wait()
         file.unlink(missing_ok=True)
     return 0
 
 
-def up(options: argparse.Namespace) -> int:
-    """Start the cloud in the background and print its environment for a shell's eval."""
-    for name, value in background.up(options.folder).items():
+def environment(options: argparse.Namespace) -> int:
+    """Print the environment of the cloud that runs, for a shell's eval."""
+    if not background.environment_file(options.folder).exists():
+        raise RuntimeError(f"No local cloud runs over {options.folder}: start it with `up`")
+    for name, value in background.environment_of(options.folder).items():
         _say(f"export {name}={shlex.quote(value)}")
     return 0
+
+
+def up(options: argparse.Namespace) -> int:
+    """Start the cloud in the background and print its environment for a shell's eval."""
+    airflow = [f"--airflow-port={options.airflow_port}", "--airflow"] if options.airflow else []
+    background.up(options.folder, airflow)
+    return environment(options)
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the DAG once in a real Airflow, over a folder of images; 0 if the run succeeded."""
+    with _Signals(interrupt=True), LocalCloud(options.folder) as cloud:
+        uri = f"s3://fruits-images/{options.images.resolve().name}/"
+        done = mirror(options.images, uri, cloud.storage.folder)
+        _say(f"{uri}: {done.copied} files copied, {done.deleted} deleted")
+        _say("Starting Airflow ...")
+        # An Airflow of its own: one with a past would first make up for the nights it missed.
+        folder = cloud.folder / "demo-airflow"
+        shutil.rmtree(folder, ignore_errors=True)
+        with _airflow(cloud, folder, options.airflow_port) as airflow:
+            show = Demo(airflow, cloud.storage.folder / "fruits-lake")
+            show.wait_for_dag()
+            return 0 if show.run({"images_uri": uri}) else 1
+
+
+def _airflow(cloud: LocalCloud, folder: Path, port: int) -> LocalAirflow:
+    root = Path(__file__).resolve().parents[1]
+    return LocalAirflow(folder, root, cloud.environment(), port)
 
 
 def down(options: argparse.Namespace) -> int:
@@ -101,9 +145,13 @@ def samples(options: argparse.Namespace) -> int:
 
 
 class _Signals:
-    """Notes SIGINT and SIGTERM, and hands them on, so that a `with` around it can end in order."""
+    """Notes SIGINT and SIGTERM, and hands them on, so that a `with` around it can end in order.
 
-    def __init__(self) -> None:
+    With *interrupt*, they interrupt what runs, as Ctrl-C does in Python.
+    """
+
+    def __init__(self, *, interrupt: bool = False) -> None:
+        self._interrupt = interrupt
         self.came = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -123,6 +171,8 @@ class _Signals:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.came.set()
+        if self._interrupt:
+            raise KeyboardInterrupt
         # A terminal sends Ctrl-C to the whole foreground group: the child has had it already.
         by_terminal = number == signal.SIGINT and sys.stdin.isatty()
         if self._child and self._child.poll() is None and not by_terminal:
@@ -138,9 +188,11 @@ def _parser() -> argparse.ArgumentParser:
         ("run", run, "run a program with the cloud around it, then stop everything"),
         ("serve", serve, "run the cloud until it is interrupted"),
         ("up", up, "start the cloud in the background; prints exports for `eval`"),
+        ("environment", environment, "print the exports of the cloud that runs"),
         ("down", down, "stop the cloud that `up` started, with everything it runs"),
         ("status", status, "say whether a cloud runs over the folder"),
         ("sync", sync, "mirror a local folder into a bucket (copies and deletes)"),
+        ("demo", demo, "run the DAG once in a real Airflow, and show what it did"),
         ("samples", samples, "draw fruit-like sample images"),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
@@ -168,7 +220,28 @@ def _samples_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", type=int, default=5, help="how many images in each (5)")
 
 
-_ARGUMENTS = {"run": _run_arguments, "sync": _sync_arguments, "samples": _samples_arguments}
+def _airflow_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--airflow", action="store_true", help="run Airflow with it")
+    _port_argument(command)
+
+
+def _demo_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("images", type=Path, help="a folder of label folders")
+    _port_argument(command)
+
+
+def _port_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--airflow-port", type=int, default=0, help="its port (any free one)")
+
+
+_ARGUMENTS = {
+    "run": _run_arguments,
+    "serve": _airflow_arguments,
+    "up": _airflow_arguments,
+    "demo": _demo_arguments,
+    "sync": _sync_arguments,
+    "samples": _samples_arguments,
+}
 
 
 def _say(line: str) -> None:

@@ -16,13 +16,14 @@ from local_cloud.cloud import FOLDER_MARK
 from local_cloud.emr.processes import end_tree
 from local_cloud.lock import FolderInUseError, holder
 
-_START_PATIENCE = 30.0
+_START_PATIENCE = 150.0  # Airflow takes its time
 _STOP_PATIENCE = 30.0
 
 
-def up(folder: Path) -> dict[str, str]:
+def up(folder: Path, arguments: list[str] | None = None) -> dict[str, str]:
     """Start a cloud over *folder* in the background and return its environment.
 
+    *arguments* are further ones of `serve`.
     FolderInUseError when one runs already; RuntimeError with its log when it does not start.
     """
     if holder(folder):
@@ -32,7 +33,15 @@ def up(folder: Path) -> dict[str, str]:
     log = folder / "cloud.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local_cloud", "serve", "--folder", str(folder)],
+            [
+                sys.executable,
+                "-m",
+                "local_cloud",
+                "serve",
+                "--folder",
+                str(folder),
+                *(arguments or []),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

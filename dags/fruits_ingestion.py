@@ -1,0 +1,215 @@
+"""New fruit photographs in S3 become features and components, on a cluster that ends with the work.
+
+Daily at 03:00 in Paris, or when somebody presses *Trigger*:
+
+```
+sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
+   ─► reserve_cluster ─► create_cluster ─► await_cluster
+   ─► featurize ─► commit_features ─► pca ─► commit_components
+   ─► terminate_cluster (always) ─► report              watcher: one failure fails the run
+```
+
+* **Nothing new?** The run is a success, everything after `sense_changes` is skipped, no cluster.
+* **Images gone?** Their rows go, without a cluster. More than a tenth of the rows under the prefix
+  asks for *Confirm removals*.
+* **Something failed?** Its log names the way out. Clear the failed task: what was done stays done,
+  and a cluster that still lives is found by its token.
+* **What did it cost?** `report` writes a row to the table `runs` and `report.json` to the lake.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Metadata, TaskGroup, TriggerRule, task
+
+from fruits import ingestion
+from fruits.batches import batch_id
+from fruits.operators import AddStepOperator, CreateClusterOperator
+from fruits.params import ingestion_params, run_settings
+from fruits.reports import write_report
+from fruits.run_facts import run_facts
+from fruits.sensors import ChangesSensor, ClusterSensor, StepSensor
+from fruits.settings import Settings
+
+SETTINGS = Settings()
+FEATURES = Asset(name="fruits_features", uri=f"{SETTINGS.lake}/tables/features")
+COMPONENTS = Asset(name="fruits_components", uri=f"{SETTINGS.lake}/tables/components")
+
+# A task that looks every few seconds costs less in its slot than when it is scheduled anew.
+WAIT = {
+    "mode": "reschedule" if SETTINGS.poll_seconds >= 60 else "poke",
+    "poke_interval": SETTINGS.poll_seconds,
+}
+
+
+def answer_of(task_id: str) -> str:
+    """Return the template of what a task returned.
+
+    A template rather than the task's output: it draws no arrow, and the chain at the end stays the
+    whole truth. (An arrow from a setup to a task with another trigger rule is refused.)
+    """
+    return f"{{{{ ti.xcom_pull(task_ids='{task_id}') }}}}"
+
+
+FOUND = answer_of("sense_changes")
+STAGED = answer_of("stage_jobs")
+RESERVED = answer_of("reserve_cluster")
+CLUSTER = answer_of("create_cluster")
+
+
+@task
+def commit_removals(found: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """Delete the rows of images that are gone."""
+    return ingestion.remove_rows(run_settings(params), found)
+
+
+@task.short_circuit(ignore_downstream_trigger_rules=False)
+def any_to_process(found: dict[str, Any]) -> bool:
+    """Skip the cluster when there is nothing to compute."""
+    return bool(found["reduce"])
+
+
+@task
+def stage_jobs(params: dict[str, Any]) -> dict[str, Any]:
+    """Upload jobs, weights and network, under the names of their content, where missing."""
+    return ingestion.stage(run_settings(params))
+
+
+@task
+def reserve_cluster(
+    found: dict[str, Any], staged: dict[str, Any], params: dict[str, Any]
+) -> dict[str, Any]:
+    """Check the worst case against the caps, grant the lease, and build the cluster's request."""
+    return ingestion.reserve(run_settings(params), found["batch"], staged)
+
+
+@task(outlets=[FEATURES])
+def commit_features(found: dict[str, Any], step: dict[str, str], params: dict[str, Any]) -> Any:
+    """Prove that every image has exactly one outcome, then commit features and quarantine."""
+    done = ingestion.commit_features(run_settings(params), found["batch"], step["attempt"])
+    yield Metadata(FEATURES, {"batch": found["batch"], **done})
+    return done
+
+
+@task(outlets=[COMPONENTS])
+def commit_components(found: dict[str, Any], step: dict[str, str], params: dict[str, Any]) -> Any:
+    """Commit the components and make their model version the current one."""
+    done = ingestion.commit_components(run_settings(params), found["batch"], step["attempt"])
+    yield Metadata(COMPONENTS, {"batch": found["batch"], **done})
+    return done
+
+
+@task(retries=5, retry_exponential_backoff=2.0)
+def terminate_cluster(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
+    """End every cluster that carries the run's token, and say what it cost."""
+    return ingestion.terminate(run_settings(params), batch_id(dag_run.run_after, dag_run.run_id))
+
+
+@task(trigger_rule=TriggerRule.ALL_DONE)
+def report(params: dict[str, Any], ti: Any, dag_run: Any) -> dict[str, Any]:
+    """Write the batch's row of `runs` and its report.json, however the run ended."""
+    return write_report(run_facts(ti, dag_run), run_settings(params))
+
+
+@task(trigger_rule=TriggerRule.ONE_FAILED, retries=0)
+def watcher() -> None:
+    """Fail the run when any task failed, although the tasks that always run succeeded."""
+    raise RuntimeError("A task of this run failed: look at the failed tasks' logs.")
+
+
+with DAG(
+    dag_id="fruits_ingestion",
+    # Who switches the schedule on at noon waits for 03:00, and does not get last night's run.
+    schedule=CronTriggerTimetable(
+        "0 3 * * *", timezone="Europe/Paris", run_immediately=timedelta(0)
+    ),
+    catchup=False,
+    max_active_runs=1,
+    # No dagrun_timeout: it would skip the teardown. Each waiting task has its own.
+    render_template_as_native_obj=True,
+    params=ingestion_params(SETTINGS),
+    default_args={
+        "retries": 2,
+        "retry_delay": timedelta(seconds=SETTINGS.poll_seconds),
+        "region_name": SETTINGS.region,
+    },
+    doc_md=__doc__,
+    tags=["fruits"],
+) as dag:
+    # SETUP
+    sense = ChangesSensor(
+        task_id="sense_changes",
+        mode="reschedule",
+        poke_interval=timedelta(minutes=10),
+        timeout=timedelta(minutes=SETTINGS.sense_minutes),
+    )
+    removals = commit_removals(FOUND)
+    needed = any_to_process(FOUND)
+    stage = stage_jobs()
+    reserve = reserve_cluster(FOUND, STAGED).as_setup()
+    create = CreateClusterOperator(task_id="create_cluster", reserved=RESERVED).as_setup()
+    ready = ClusterSensor(
+        task_id="await_cluster",
+        job_flow_id=CLUSTER,
+        reserved=RESERVED,
+        timeout=timedelta(minutes=30),
+        **WAIT,
+    )
+
+    # BODY
+    step_inputs = {
+        "job_flow_id": CLUSTER,
+        "found": FOUND,
+        "staged": STAGED,
+        "reserved": RESERVED,
+    }
+    with TaskGroup("featurize"):
+        add_featurize = AddStepOperator(
+            task_id="add_step",
+            step="featurize",
+            wanted_by="featurize",
+            build_step=ingestion.featurize_request,
+            **step_inputs,
+        )
+        featurized = StepSensor(
+            task_id="wait",
+            step="featurize",
+            job_flow_id=CLUSTER,
+            reserved=RESERVED,
+            added=answer_of("featurize.add_step"),
+            **WAIT,
+        )
+    features = commit_features(FOUND, answer_of("featurize.add_step"))
+
+    with TaskGroup("pca"):
+        add_pca = AddStepOperator(
+            task_id="add_step",
+            # PCA runs without new features too, when an earlier run did not get to its components.
+            trigger_rule=TriggerRule.NONE_FAILED,
+            step="pca",
+            wanted_by="reduce",
+            build_step=ingestion.pca_request,
+            **step_inputs,
+        )
+        fitted = StepSensor(
+            task_id="wait",
+            step="pca",
+            job_flow_id=CLUSTER,
+            reserved=RESERVED,
+            added=answer_of("pca.add_step"),
+            **WAIT,
+        )
+    components = commit_components(FOUND, answer_of("pca.add_step"))
+
+    # TEARDOWN
+    terminate = terminate_cluster().as_teardown(
+        setups=[reserve, create], on_failure_fail_dagrun=True
+    )
+    reported = report()
+
+    sense >> removals >> needed >> stage >> reserve >> create >> ready >> add_featurize
+    add_featurize >> featurized >> features >> add_pca >> fitted >> components
+    components >> terminate >> reported
+    [sense, removals, stage, ready, featurized, features, fitted, components, reported] >> watcher()

@@ -1,0 +1,180 @@
+"""Airflow on this machine: its four processes over SQLite, started and stopped together."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from local_cloud.s3 import free_port
+
+PROCESSES = {
+    "api-server": ["api-server", "--workers", "1"],
+    "scheduler": ["scheduler"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer"],
+}
+
+
+class AirflowError(RuntimeError):
+    """Airflow did not start; the message ends with the log of the process that failed."""
+
+
+class LocalAirflow:
+    """An Airflow whose DAGs and plugins are those of the repository at *root*.
+
+    Metadata, logs and the generated secrets live under *folder*, so that runs survive a restart.
+    *environment* is what its tasks need to find S3 and EMR. Anyone on this machine is an admin:
+    it listens on 127.0.0.1 alone.
+    """
+
+    def __init__(
+        self, folder: Path, root: Path, environment: dict[str, str], port: int = 0
+    ) -> None:
+        self.folder = folder.resolve()
+        self.root = root.resolve()
+        self.port = port or free_port()
+        self._extra = environment
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the UI and the REST API answer."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of Airflow's processes; with it, the ``airflow`` command works too."""
+        return os.environ | self._extra | self._settings()
+
+    def start(self, timeout: float = 120) -> Self:
+        """Migrate the database, start the processes, return once all are healthy (*timeout* s)."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._migrate()
+        for name, arguments in PROCESSES.items():
+            self._running[name] = self._spawn(name, arguments)
+        deadline = time.monotonic() + timeout
+        while not self._healthy():
+            self._check_alive()
+            if time.monotonic() > deadline:
+                self.stop()
+                raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
+            time.sleep(0.5)
+        return self
+
+    def stop(self) -> None:
+        """End every process of this Airflow, running tasks included."""
+        for process in self._running.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self._running.values():
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._running.clear()
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return what the REST API answers to *method* on ``/api/v2``/*path*, as parsed JSON."""
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        data = json.dumps(body).encode() if body is not None else None
+        return self._request(method, f"{self.url}/api/v2/{path}", data, headers)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "AIRFLOW_HOME": str(self.folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            # The default of 32 forks as many idle processes of 150 MB.
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__SECRET_KEY": self._secret(),
+            "AIRFLOW__API_AUTH__JWT_SECRET": self._secret(),
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONPATH": str(self.root / "plugins"),
+        }
+
+    def _secret(self) -> str:
+        file = self.folder / "secret"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(32))
+        return file.read_text()
+
+    def _migrate(self) -> None:
+        done = subprocess.run(
+            [self._airflow(), "db", "migrate"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise AirflowError(f"airflow db migrate failed: {done.stderr[-2000:]}")
+
+    def _spawn(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+        with self._log(name).open("ab") as log:
+            return subprocess.Popen(
+                [self._airflow(), *arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _airflow(self) -> str:
+        return str(Path(sys.executable).with_name("airflow"))
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def _healthy(self) -> bool:
+        try:
+            health = self._request("GET", f"{self.url}/api/v2/monitor/health", None, {})
+        except OSError:
+            return False
+        return all(part.get("status") == "healthy" for part in health.values())
+
+    def _check_alive(self) -> None:
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                self.stop()
+                tail = self._log(name).read_text(errors="replace")[-2000:]
+                raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
+
+    def _token(self) -> str:
+        return str(self._request("GET", f"{self.url}/auth/token", None, {})["access_token"])
+
+    def _request(self, method: str, url: str, data: bytes | None, headers: dict[str, str]) -> Any:
+        request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return json.loads(answer.read() or b"null")

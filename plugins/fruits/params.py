@@ -1,0 +1,117 @@
+"""The trigger form: what an operator may choose for one run, with bounds and help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import Param
+
+from fruits.costs import read_prices
+from fruits.settings import Market, Settings
+
+BACKBONES = ["MobileNetV2", "MobileNet", "MobileNetV3Large", "EfficientNetB0", "ResNet50"]
+
+
+def ingestion_params(settings: Settings) -> dict[str, Param]:
+    """Return the Params of the ingestion DAG; *settings* gives their defaults.
+
+    A Param has the name of the setting that it overrides.
+    """
+    types = sorted(read_prices(settings.region).instances)
+    return {
+        "images_uri": Param(
+            settings.images_uri,
+            type="string",
+            pattern="^s3://[^/]+(/.*)?$",
+            title="Images",
+            description="Bucket and prefix of the images to ingest.",
+            section="What comes in",
+        ),
+        "max_images_per_run": Param(
+            settings.max_images_per_run,
+            type="integer",
+            minimum=1,
+            title="Most images",
+            description="The oldest images come first; the rest waits for the next run.",
+            section="What comes in",
+        ),
+        "confirm_removals": Param(
+            False,
+            type="boolean",
+            title="Confirm removals",
+            description=f"Remove the rows of missing images even if they are more than "
+            f"{settings.max_removed_share:.0%} of the rows under the prefix.",
+            section="What comes in",
+        ),
+        "backbone": Param(
+            settings.backbone,
+            enum=sorted({settings.backbone, *BACKBONES}),
+            title="Backbone",
+            description="Keras application that turns an image into features. The weights of "
+            "the settings have to be its own.",
+            section="What is computed",
+        ),
+        "variance_target": Param(
+            settings.variance_target,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=1,
+            title="Variance target",
+            description="Share of the total variance that the components keep. Ignored with a k.",
+            section="What is computed",
+        ),
+        "k": Param(
+            settings.k,
+            type=["null", "integer"],
+            minimum=1,
+            title="Components",
+            description="Number of components; empty: as many as the variance target needs.",
+            section="What is computed",
+        ),
+        "workers": Param(
+            settings.workers,
+            type="integer",
+            minimum=1,
+            maximum=50,
+            title="Workers",
+            description="Nodes beside the primary.",
+            section="The cluster",
+        ),
+        "worker_instance_type": Param(
+            settings.worker_instance_type,
+            enum=types,
+            title="Worker type",
+            description=f"EC2 type of the workers: what has a price in {settings.region}.",
+            section="The cluster",
+        ),
+        "market": Param(
+            settings.market.value,
+            enum=[market.value for market in Market],
+            title="Market",
+            description="How the workers are bought. Spot is cheaper and can be taken away.",
+            section="The cluster",
+        ),
+        "cap_minutes": Param(
+            settings.cap_minutes,
+            type="integer",
+            minimum=10,
+            maximum=1440,
+            title="Longest life (minutes)",
+            description="The cluster is ended after this time, whatever it is doing.",
+            section="The cap",
+        ),
+        "cap_money": Param(
+            settings.cap_money,
+            type="number",
+            exclusiveMinimum=0,
+            title="Most money (USD)",
+            description="No cluster is created that could cost more than this at the worst.",
+            section="The cap",
+        ),
+    }
+
+
+def run_settings(params: Mapping[str, Any]) -> Settings:
+    """Return the settings of one run: the environment's, overridden by the run's *params*."""
+    return Settings(**params)
