@@ -18,6 +18,7 @@ from fruits_jobs.engines import OnnxEngine
 from fruits_jobs.images import decode
 from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE
 from tests.spark_jobs.batches import photo
+from tests.spark_jobs.flaky_s3 import flaky_s3
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,6 +106,24 @@ def test_an_image_that_changed_since_the_listing_is_counted_as_such(spark, make_
     found = dict(zip(changed["image_key"].to_pylist(), changed["reason"].to_pylist(), strict=True))
     assert found == {"run/a/1.jpg": "changed", "run/a/2.jpg": "vanished"}
     assert (result["features"]["rows"], result["quarantine"]["rows"]) == (2, 0)
+
+
+def test_an_s3_that_fails_a_third_of_the_gets_loses_nothing(
+    spark, make_batch, mixed, storage, monkeypatch
+):
+    """Failed reads are read again: no image is lost, and none is blamed for it."""
+    batch = make_batch(mixed)
+
+    with flaky_s3(storage.endpoint_url, "fruits-images", share=1 / 3) as proxy:
+        address = f"http://127.0.0.1:{proxy.server_port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        spark.sparkContext.environment["AWS_ENDPOINT_URL_S3"] = address
+        result = featurize(batch.arguments(), spark)
+
+    assert proxy.failed > len(mixed) / 5
+    assert result["features"]["rows"] == 40
+    assert result["quarantine"]["reasons"] == {"empty": 1, "truncated": 1, "not_an_image": 1}
+    assert result["changed"]["rows"] == 0
 
 
 def test_an_empty_manifest_is_a_result_of_nothing(spark, make_batch):
