@@ -111,17 +111,21 @@ def find_clusters(
         else paginator.paginate(CreatedAfter=recent)
     )
     # The name is in a summary, the tag is not: few are looked at closely.
-    named = (
-        summary["Id"]
+    named = [
+        (summary["Status"]["Timeline"]["CreationDateTime"], summary["Id"])
         for page in pages
         for summary in page["Clusters"]
         if summary["Name"] == cluster_name(token)
-    )
-    return [cluster_id for cluster_id in named if _has_token(client, cluster_id, token)]
+    ]
+    newest_first = [cluster_id for _, cluster_id in sorted(named, reverse=True)]
+    return [cluster_id for cluster_id in newest_first if _has_token(client, cluster_id, token)]
 
 
 def find_cluster(client: EMRClient, token: str) -> str | None:
-    """Return the id of the newest live cluster of *token*, or None."""
+    """Return the id of the newest live cluster of *token*, or None.
+
+    The newest: when a second one came to be, nobody knew of the first. The watchdog keeps the same.
+    """
     return next(iter(find_clusters(client, token, LIVE)), None)
 
 
@@ -204,6 +208,12 @@ def run_step(
     return step_id
 
 
+def ask_to_end(client: EMRClient, cluster_id: str) -> None:
+    """Ask for the cluster's end, protected or not, and do not wait; one that ended is fine."""
+    client.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
+    client.terminate_job_flows(JobFlowIds=[cluster_id])
+
+
 def terminate_cluster(
     client: EMRClient, cluster_id: str, *, timeout: float = 900, poll: float = 15
 ) -> dict[str, Any]:
@@ -211,8 +221,7 @@ def terminate_cluster(
 
     A cluster that has ended already, however, is fine.
     """
-    client.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
-    client.terminate_job_flows(JobFlowIds=[cluster_id])
+    ask_to_end(client, cluster_id)
     last: dict[str, Any] = {}
 
     def ended() -> bool:
