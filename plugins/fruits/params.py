@@ -25,7 +25,7 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             type="string",
             pattern="^s3://[^/]+(/.*)?$",
             title="Images",
-            description="Bucket and prefix of the images to ingest.",
+            description="Bucket and prefix of the images to ingest: s3://bucket/prefix/.",
             section="What comes in",
         ),
         "max_images_per_run": Param(
@@ -58,7 +58,8 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             exclusiveMinimum=0,
             maximum=1,
             title="Variance target",
-            description="Share of the total variance that the components keep. Ignored with a k.",
+            description="Share of the total variance that the components keep: above 0, up to 1. "
+            "Ignored when a number of components is given.",
             section="What is computed",
         ),
         "k": Param(
@@ -66,7 +67,7 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             type=["null", "integer"],
             minimum=1,
             title="Components",
-            description="Number of components; empty: as many as the variance target needs.",
+            description="How many, from 1; empty: as many as the variance target needs.",
             section="What is computed",
         ),
         "workers": Param(
@@ -75,7 +76,7 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             minimum=1,
             maximum=50,
             title="Workers",
-            description="Nodes beside the primary.",
+            description="Nodes beside the primary: 1 to 50.",
             section="The cluster",
         ),
         "worker_instance_type": Param(
@@ -95,10 +96,11 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
         "cap_minutes": Param(
             settings.cap_minutes,
             type="integer",
-            minimum=10,
+            minimum=settings.idle_minutes + 1,
             maximum=1440,
             title="Longest life (minutes)",
-            description="The cluster is ended after this time, whatever it is doing.",
+            description=f"{settings.idle_minutes + 1} to 1440. The cluster is ended after this "
+            "time, whatever it is doing.",
             section="The cap",
         ),
         "cap_money": Param(
