@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from local_cloud.java import java_home
 from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_configure() -> None:
+    """Let Spark find a Java that it can use: the machine's, or the one that comes as a wheel."""
+    os.environ["JAVA_HOME"] = str(java_home())
 
 
 @pytest.fixture(scope="session")
