@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 BIN     := .venv/bin
 READY   := .venv/.ready
+LOCK    := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11
 CLOUD   := $(BIN)/python -m local_cloud
 export PYTHONPATH := plugins:spark_jobs:.
 # The nodes of the local cluster are this machine: its Python is theirs.
@@ -36,12 +37,12 @@ $(READY): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}: make setup PYTHON=/path/to/python3.11")'
 	@echo "Installing into .venv (about 3 GB) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip --quiet --disable-pip-version-check install "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"
+	@test -x $(BIN)/uv || $(BIN)/python -m pip --quiet --disable-pip-version-check install "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
 	@touch $@
 
 .PHONY: demo
-demo: $(READY) samples  ## Run the DAG once over IMAGES: local S3 and EMR, a real Airflow, then what it did
+demo: input  ## Run the DAG once over IMAGES: local S3 and EMR, a real Airflow, then what it did
 	@$(CLOUD) demo "$(IMAGES)"
 
 .PHONY: up
@@ -59,13 +60,17 @@ shell: $(READY)  ## Open a shell in which S3, EMR, the tables and Airflow's comm
 	@$(CLOUD) environment >var/environment.sh
 	@PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(abspath plugins)" bash --rcfile var/environment.sh
 
-.PHONY: samples
-samples: $(READY)
+.PHONY: input
+input: $(READY)
 	@if [ "$(IMAGES)" = var/samples ]; then $(CLOUD) samples "$(IMAGES)"; fi
+	@test -d "$(IMAGES)" || { echo "IMAGES=$(IMAGES) is not a folder: name the folder that holds the label folders" >&2; exit 2; }
+	@case "$(WEIGHTS)" in auto|imagenet|seeded) ;; *) \
+	test -f "$(WEIGHTS)" || { echo "WEIGHTS=$(WEIGHTS) is not a file: give a .h5 file, imagenet or seeded" >&2; exit 2; };; esac
 
 .PHONY: batch
-batch: $(READY) samples  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
-	@export FRUITS_IMAGES_URI="s3://fruits-images/$$(basename "$(IMAGES)")/"; \
+batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
+	@cd "$(IMAGES)" && name="$$(basename "$$PWD")" && cd - >/dev/null; \
+	export FRUITS_IMAGES_URI="s3://fruits-images/$$name/"; \
 	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
 	$(CLOUD) run -- $(BIN)/python -m fruits.batch
 
@@ -73,11 +78,17 @@ batch: $(READY) samples  ## Ingest IMAGES once: local S3 and EMR, features and c
 test: $(READY)  ## Run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile
 
+.PHONY: test-compose
+test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
+	@docker build $(DOCKER_BUILD_OPTIONS) --tag fruits-ingestion:0.1.0 .
+	@FRUITS_TEST_COMPOSE=1 $(BIN)/pytest -q tests/compose/test_compose_up.py
+
 .PHONY: lint
 lint: $(READY)  ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/shellcheck bootstrap/node/*.sh docker/*.sh
 
 .PHONY: format
 format: $(READY)  ## Rewrite the code in the project's style
@@ -85,9 +96,10 @@ format: $(READY)  ## Rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 .PHONY: lock
-lock: $(READY)  ## Make requirements.txt and requirements-dev.txt again from the .in files
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 requirements.in -o requirements.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 -c requirements.txt requirements-dev.in -o requirements-dev.txt
+lock: $(READY)  ## Make the requirements*.txt again from the .in files
+	@$(LOCK) requirements.in -o requirements.txt
+	@$(LOCK) -c requirements.txt requirements-local.in -o requirements-local.txt
+	@$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 
 .PHONY: clean
 clean:  ## Remove what runs left (var/); the environment stays

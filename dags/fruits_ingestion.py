@@ -12,8 +12,9 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **Nothing new?** The run is a success, everything after `sense_changes` is skipped, no cluster.
 * **Images gone?** Their rows go, without a cluster. More than a tenth of the rows under the prefix
   asks for *Confirm removals*.
-* **Something failed?** Its log names the way out. Clear the failed task: what was done stays done,
-  and a cluster that still lives is found by its token.
+* **Something failed?** Its log names the way out. Then clear the failed task with its *downstream*
+  tasks (not *only failed*, which leaves out the cluster): what was done stays done, and a cluster
+  that still lives is found by its token.
 * **What did it cost?** `report` writes a row to the table `runs` and `report.json` to the lake.
 """
 
@@ -22,11 +23,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Metadata, TaskGroup, TriggerRule, task
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Metadata, TriggerRule, task
 
 from fruits import ingestion
 from fruits.batches import batch_id
-from fruits.operators import AddStepOperator, CreateClusterOperator
+from fruits.operators import CreateClusterOperator
 from fruits.params import ingestion_params, run_settings
 from fruits.reports import write_report
 from fruits.run_facts import run_facts
@@ -164,44 +165,26 @@ with DAG(
         "found": FOUND,
         "staged": STAGED,
         "reserved": RESERVED,
+        **WAIT,
     }
-    with TaskGroup("featurize"):
-        add_featurize = AddStepOperator(
-            task_id="add_step",
-            step="featurize",
-            wanted_by="featurize",
-            build_step=ingestion.featurize_request,
-            **step_inputs,
-        )
-        featurized = StepSensor(
-            task_id="wait",
-            step="featurize",
-            job_flow_id=CLUSTER,
-            reserved=RESERVED,
-            added=answer_of("featurize.add_step"),
-            **WAIT,
-        )
-    features = commit_features(FOUND, answer_of("featurize.add_step"))
-
-    with TaskGroup("pca"):
-        add_pca = AddStepOperator(
-            task_id="add_step",
-            # PCA runs without new features too, when an earlier run did not get to its components.
-            trigger_rule=TriggerRule.NONE_FAILED,
-            step="pca",
-            wanted_by="reduce",
-            build_step=ingestion.pca_request,
-            **step_inputs,
-        )
-        fitted = StepSensor(
-            task_id="wait",
-            step="pca",
-            job_flow_id=CLUSTER,
-            reserved=RESERVED,
-            added=answer_of("pca.add_step"),
-            **WAIT,
-        )
-    components = commit_components(FOUND, answer_of("pca.add_step"))
+    featurize = StepSensor(
+        task_id="featurize",
+        step="featurize",
+        wanted_by="featurize",
+        build_step=ingestion.featurize_request,
+        **step_inputs,
+    )
+    features = commit_features(FOUND, answer_of("featurize"))
+    pca = StepSensor(
+        task_id="pca",
+        # PCA runs without new features too, when an earlier run did not get to its components.
+        trigger_rule=TriggerRule.NONE_FAILED,
+        step="pca",
+        wanted_by="reduce",
+        build_step=ingestion.pca_request,
+        **step_inputs,
+    )
+    components = commit_components(FOUND, answer_of("pca"))
 
     # TEARDOWN
     terminate = terminate_cluster().as_teardown(
@@ -209,7 +192,8 @@ with DAG(
     )
     reported = report()
 
-    sense >> removals >> needed >> stage >> reserve >> create >> ready >> add_featurize
-    add_featurize >> featurized >> features >> add_pca >> fitted >> components
-    components >> terminate >> reported
-    [sense, removals, stage, ready, featurized, features, fitted, components, reported] >> watcher()
+    sense >> removals >> needed >> stage >> reserve >> create >> ready >> featurize >> features
+    features >> pca >> components >> terminate >> reported
+    # Setups and teardown cannot precede it: a failed setup is seen by what it stops, a failed
+    # teardown fails the run itself. any_to_process would skip it, later failures or not.
+    [sense, removals, stage, ready, featurize, features, pca, components, reported] >> watcher()

@@ -20,6 +20,7 @@ from local_cloud.airflow import LocalAirflow
 from local_cloud.cloud import LocalCloud
 from local_cloud.demo import Demo
 from local_cloud.lock import FolderInUseError, holder
+from local_cloud.s3 import LOOPBACK
 from local_cloud.samples import draw_samples
 from local_cloud.sync import mirror
 
@@ -57,7 +58,9 @@ def serve(options: argparse.Namespace) -> int:
     """Run the cloud until SIGINT or SIGTERM."""
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
-        cloud = stack.enter_context(LocalCloud(options.folder))
+        cloud = stack.enter_context(
+            LocalCloud(options.folder, options.bind, options.s3_port, options.emr_port)
+        )
         known = cloud.environment()
         if options.airflow:
             airflow = stack.enter_context(
@@ -66,7 +69,7 @@ def serve(options: argparse.Namespace) -> int:
             known |= {"AIRFLOW_URL": airflow.url}
         file = background.environment_file(cloud.folder)
         draft = file.with_suffix(".new")
-        draft.write_text(json.dumps(environment))
+        draft.write_text(json.dumps(known))
         draft.replace(file)
         signals.came.wait()
         file.unlink(missing_ok=True)
@@ -220,6 +223,15 @@ def _samples_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--images", type=int, default=5, help="how many images in each (5)")
 
 
+def _serve_arguments(command: argparse.ArgumentParser) -> None:
+    _airflow_arguments(command)
+    command.add_argument(
+        "--bind", default=LOOPBACK, help=f"the address S3 and EMR listen on ({LOOPBACK})"
+    )
+    command.add_argument("--s3-port", type=int, default=0, help="S3's port (that of last time)")
+    command.add_argument("--emr-port", type=int, default=0, help="EMR's port (that of last time)")
+
+
 def _airflow_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--airflow", action="store_true", help="run Airflow with it")
     _port_argument(command)
@@ -236,7 +248,7 @@ def _port_argument(command: argparse.ArgumentParser) -> None:
 
 _ARGUMENTS = {
     "run": _run_arguments,
-    "serve": _airflow_arguments,
+    "serve": _serve_arguments,
     "up": _airflow_arguments,
     "demo": _demo_arguments,
     "sync": _sync_arguments,

@@ -18,9 +18,11 @@ from local_cloud.s3 import free_port
 
 PROCESSES = {
     "api-server": ["api-server", "--workers", "1"],
-    "scheduler": ["scheduler"],
+    # Their log servers would listen on every address of the machine, at fixed ports; the API server
+    # reads the logs' files.
+    "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
-    "triggerer": ["triggerer"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
 }
 
 
@@ -59,15 +61,13 @@ class LocalAirflow:
         """Migrate the database, start the processes, return once all are healthy (*timeout* s)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._migrate()
-        for name, arguments in PROCESSES.items():
-            self._running[name] = self._spawn(name, arguments)
-        deadline = time.monotonic() + timeout
-        while not self._healthy():
-            self._check_alive()
-            if time.monotonic() > deadline:
-                self.stop()
-                raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
-            time.sleep(0.5)
+        try:
+            for name, arguments in PROCESSES.items():
+                self._running[name] = self._spawn(name, arguments)
+            self._wait_until_healthy(timeout)
+        except BaseException:  # an interruption, too, must leave no process
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
@@ -164,10 +164,17 @@ class LocalAirflow:
             return False
         return all(part.get("status") == "healthy" for part in health.values())
 
+    def _wait_until_healthy(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self._healthy():
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
+            time.sleep(0.5)
+
     def _check_alive(self) -> None:
         for name, process in self._running.items():
             if process.poll() is not None:
-                self.stop()
                 tail = self._log(name).read_text(errors="replace")[-2000:]
                 raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
 

@@ -13,7 +13,7 @@ from local_cloud.emr.processes import end_tree
 from local_cloud.emr.server import EmrEndpoint
 from local_cloud.java import java_home
 from local_cloud.lock import FolderLock
-from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage, free_port
+from local_cloud.s3 import ACCESS_KEY, LOOPBACK, SECRET_KEY, ObjectStorage, free_port
 
 REGION = "eu-west-3"
 BUCKETS = ("fruits-images", "fruits-lake")
@@ -27,10 +27,17 @@ class LocalCloud:
 
     Use it as a context manager. `s3/` has the buckets, `emr/` the clusters and the journal,
     `catalog.db` the Iceberg catalog. FolderInUseError when another one runs over the folder.
+    Both listen on the address *bind*. A port that is given is taken, or RuntimeError says that it
+    is in use; else it is that of last time if it is free.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, bind: str = LOOPBACK, s3_port: int = 0, emr_port: int = 0
+    ) -> None:
         self.folder = folder.resolve()
+        self._bind = bind
+        self._wanted = {"s3": s3_port} if s3_port else {}
+        self._wanted |= {"emr": emr_port} if emr_port else {}
         self._stack = ExitStack()
         self._storage: ObjectStorage | None = None
         self._emr: EmrEndpoint | None = None
@@ -57,7 +64,7 @@ class LocalCloud:
             stack.callback(lock.release)
             # A cloud that was killed leaves its rclone, and that its port.
             end_tree((_S3_MARK, str(self.folder)))
-            ports = self._ports()
+            ports = self._ports() | self._wanted
             self._storage = self._start_s3(ports.get("s3", 0))
             stack.callback(self._storage.stop)
             for bucket in BUCKETS:
@@ -120,20 +127,22 @@ class LocalCloud:
     def _start_s3(self, port: int) -> ObjectStorage:
         mark = {FOLDER_MARK: str(self.folder), _S3_MARK: str(self.folder)}
         try:
-            return ObjectStorage(self.folder / "s3", port, mark).start()
+            return ObjectStorage(self.folder / "s3", port, mark, self._bind).start()
         except RuntimeError:
-            if not port:
+            if not port or "s3" in self._wanted:
                 raise
             # Somebody else listens on the port of last time.
-            return ObjectStorage(self.folder / "s3", free_port(), mark).start()
+            return ObjectStorage(self.folder / "s3", free_port(), mark, self._bind).start()
 
     def _start_emr(self, port: int) -> EmrEndpoint:
         services = self._services() | {FOLDER_MARK: str(self.folder)}
         arguments = (self.folder / "emr", self.storage.folder, services)
         try:
-            return EmrEndpoint(*arguments, port=port)
-        except OSError:
-            return EmrEndpoint(*arguments)
+            return EmrEndpoint(*arguments, port=port, bind=self._bind)
+        except OSError as error:
+            if "emr" in self._wanted:
+                raise RuntimeError(f"The local EMR cannot have port {port}: {error}") from error
+            return EmrEndpoint(*arguments, bind=self._bind)
 
     def _ports(self) -> dict[str, int]:
         file = self.folder / "ports.json"

@@ -19,6 +19,10 @@ DAG = "fruits_ingestion"
 DONE = ("success", "failed")
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 LAKE = "s3://fruits-lake"
+SEEDED = (
+    "The network's weights are made up (seeded), because ImageNet's could not be had: every step "
+    "is real, but similar fruits will not look similar. Give real ones with WEIGHTS=<file.h5>."
+)
 READING = """\
 from fruits.lake import read
 features = read("features").to_pandas()
@@ -44,12 +48,14 @@ class Demo:
         """Trigger the DAG with *conf*, follow it to its end, and say whether it succeeded."""
         run = self._trigger(conf)
         run_id = run["dag_run_id"]
-        self.console.print(f"Run {run_id}\n{self.airflow.url}/dags/{DAG}/runs/{run_id}")
+        url = f"{self.airflow.url}/dags/{DAG}/runs/{run_id}"
+        self.console.print(f"Run {run_id}, to be seen while it runs at\n{url}")
         while run["state"] not in DONE:
             time.sleep(poll)
             self._show_changes(run_id)
             run = self._call("GET", f"dags/{DAG}/dagRuns/{run_id}")
         tasks = self._show_changes(run_id)
+        self._show_weights(run_id)
         if run["state"] == "success":
             self._show_report(run_id, tasks)
         else:
@@ -90,16 +96,14 @@ class Demo:
         return list(tasks)
 
     def _print_state(self, name: str, state: str, seconds: float | None) -> None:
-        if name == "watcher" and state == "skipped":
-            return  # it runs only when something failed
+        if state in ("skipped", "upstream_failed", "removed"):
+            return  # what did not run is not worth a line
         colour = {"success": "green", "failed": "red", "upstream_failed": "red"}.get(state, "dim")
         took = f" {seconds:.1f} s" if seconds and state in DONE else ""
         self.console.print(f"  {name:<24} [{colour}]{state}[/{colour}]{took}")
 
     def _print_progress(self) -> None:
-        found = sorted(
-            self.lake.glob("attempts/*/*/progress.json"), key=lambda p: p.stat().st_mtime
-        )
+        found = sorted(self._written("attempts/*/*/progress.json"), key=_written_at)
         if not found:
             return
         try:
@@ -114,6 +118,11 @@ class Demo:
         if line != self._progress and progress["done"]:
             self._progress = line
             self.console.print(f"    [dim]{line}[/dim]")
+
+    def _show_weights(self, run_id: str) -> None:
+        found = self._answer(run_id, "sense_changes")
+        if found and found["weights"]["source"] == "seeded":
+            self.console.print(f"[bold yellow]{SEEDED}[/bold yellow]")
 
     def _show_report(self, run_id: str, tasks: list[dict[str, Any]]) -> None:
         report = self._answer(run_id, "report")
@@ -190,6 +199,7 @@ def _facts(report: dict[str, Any]) -> dict[str, str]:
         money = f"{report['actual_cost']:.2f} {report['currency']}"
         promised = f"{report['worst_case']:.2f} {report['currency']}"
         facts["on EMR in Paris"] = f"{money} for that time; promised at most {promised}"
+    facts["network"] = str(report["feature_model"])
     return facts
 
 

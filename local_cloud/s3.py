@@ -16,28 +16,35 @@ from typing import Self
 
 ACCESS_KEY = "localkey"
 SECRET_KEY = "localsecret"  # noqa: S105  (it opens a server that listens on this machine alone)
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (asked for by whoever binds to it: a container does)
 
 
 class ObjectStorage:
-    """An S3 endpoint on 127.0.0.1 whose buckets are the sub-folders of *folder*.
+    """An S3 endpoint whose buckets are the sub-folders of *folder*.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`; *environment* is added to
-    rclone's own, *port* 0 takes any free one. A file written beside the
-    server appears in listings once rclone's directory cache of 100 ms expires.
+    rclone's own, *port* 0 takes any free one, *bind* is the address it listens on. A file written
+    beside the server appears in listings once rclone's directory cache of 100 ms expires.
     """
 
     def __init__(
-        self, folder: Path, port: int = 0, environment: dict[str, str] | None = None
+        self,
+        folder: Path,
+        port: int = 0,
+        environment: dict[str, str] | None = None,
+        bind: str = LOOPBACK,
     ) -> None:
         self.folder = folder.resolve()
+        self._bind = bind
         self.port = port or free_port()
         self._environment = os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint_url(self) -> str:
-        """The URL that clients take as their S3 endpoint."""
-        return f"http://127.0.0.1:{self.port}"
+        """The URL that clients on this machine take as their S3 endpoint."""
+        return f"http://{reached_at(self._bind)}:{self.port}"
 
     def start(self) -> Self:
         """Start the server and return once it answers.
@@ -46,7 +53,7 @@ class ObjectStorage:
         """
         if self._process:
             raise RuntimeError(f"The local S3 on port {self.port} is running already")
-        if is_taken(self.port):
+        if is_taken(self.port, reached_at(self._bind)):
             # Their answers would be taken for ours.
             raise RuntimeError(f"The local S3 cannot have port {self.port}: it is in use")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +98,7 @@ class ObjectStorage:
             rclone(),
             "serve",
             "s3",
-            f"--addr=127.0.0.1:{self.port}",
+            f"--addr={self._bind}:{self.port}",
             f"--auth-key={ACCESS_KEY},{SECRET_KEY}",
             # 0 s would spin on a whole core for ever; 100 ms costs nothing.
             "--dir-cache-time=100ms",
@@ -127,16 +134,21 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def is_taken(port: int) -> bool:
-    """Say whether somebody listens on this TCP port of 127.0.0.1."""
+def is_taken(port: int, host: str = LOOPBACK) -> bool:
+    """Say whether somebody listens on this TCP port of *host*."""
     with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+        return client.connect_ex((host, port)) == 0
+
+
+def reached_at(bind: str) -> str:
+    """Return the address at which this machine reaches what listens on *bind*."""
+    return LOOPBACK if bind == EVERYWHERE else bind
 
 
 def answers(url: str) -> bool:
     """Say whether an HTTP server answers at *url*, whatever it answers."""
     try:
-        urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  (always http to 127.0.0.1)
+        urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  (always http to this machine)
     except urllib.error.HTTPError:
         return True
     except OSError:

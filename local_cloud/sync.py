@@ -44,6 +44,8 @@ def _target(uri: str, buckets: Path) -> Path:
     parts = PurePosixPath(prefix).parts
     if not uri.startswith("s3://") or not bucket or ".." in (bucket, *parts):
         raise ValueError(f"{uri!r} is not an s3://bucket/prefix/ URI")
+    if not parts:
+        raise ValueError(f"{uri!r} names no prefix: mirroring would delete the rest of the bucket")
     target = buckets.joinpath(bucket, *parts)
     target.mkdir(parents=True, exist_ok=True)
     return target

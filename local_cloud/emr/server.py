@@ -1,4 +1,4 @@
-"""The EMR endpoint on 127.0.0.1: HTTP in front, the control plane behind, a journal of both."""
+"""The EMR endpoint: HTTP in front, the control plane behind, a journal of both."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from local_cloud.emr.objects import Objects
 from local_cloud.emr.protocol import Call
 from local_cloud.emr.site import Site
 from local_cloud.emr.store import Store
+from local_cloud.s3 import LOOPBACK, reached_at
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class EmrEndpoint:
     """EMR over *folder*: its state, journal and logs; use it as a context manager.
 
     *buckets* is the folder that S3 serves, *services* the environment in which programs on the
-    nodes find S3 and Java (AWS_ENDPOINT_URL_S3, keys, AWS_REGION, JAVA_HOME). OSError when *port*
-    is taken; 0 takes any.
+    nodes find S3 and Java (AWS_ENDPOINT_URL_S3, keys, AWS_REGION, JAVA_HOME), *bind* the address it
+    listens on. OSError when *port* is taken; 0 takes any.
     """
 
     def __init__(
@@ -48,9 +49,12 @@ class EmrEndpoint:
         services: dict[str, str],
         port: int = 0,
         clock: Callable[[], float] = time.time,
+        *,
+        bind: str = LOOPBACK,
     ) -> None:
         self.journal = Journal(folder, clock)
-        self._server = _Server(port, self.answer)
+        self._bind = bind
+        self._server = _Server((bind, port), self.answer)
         services = services | {"AWS_ENDPOINT_URL_EMR": self.endpoint_url}
         site = Site(Store(folder), self.journal, Objects(services), buckets, services)
         self.plane = ControlPlane(site, clock)
@@ -65,8 +69,8 @@ class EmrEndpoint:
 
     @property
     def endpoint_url(self) -> str:
-        """The URL that clients take as their EMR endpoint."""
-        return f"http://127.0.0.1:{self.port}"
+        """The URL that clients on this machine take as their EMR endpoint."""
+        return f"http://{reached_at(self._bind)}:{self.port}"
 
     def start(self) -> Self:
         """Take up the clusters of an earlier endpoint and begin to answer."""
@@ -123,9 +127,13 @@ class EmrEndpoint:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, port: int, answer: Callable[[Mapping[str, str], bytes], Response]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        answer: Callable[[Mapping[str, str], bytes], Response],
+    ) -> None:
         self.answer = answer
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(address, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

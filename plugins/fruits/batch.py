@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.errors import FruitsError
@@ -160,7 +162,14 @@ class ShellRun:
 def main() -> int:
     """Run one batch; 0 if everything that was new is committed."""
     argparse.ArgumentParser(prog="python -m fruits.batch", description=__doc__).parse_args()
-    settings, terminal, now = Settings(), Terminal(), datetime.now(UTC)
+    terminal, now = Terminal(), datetime.now(UTC)
+    try:
+        settings = Settings()
+    except ValidationError as wrong:
+        for error in wrong.errors():
+            name = "_".join(("FRUITS", *map(str, error["loc"]))).upper()
+            terminal.say(f"[bold red]{name}[/bold red] {error['msg']}")
+        return 2
     batch = Batch(settings.lake, batch_id(now, f"shell {now.isoformat()} {secrets.token_hex(4)}"))
     terminal.show_warnings()
     terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {settings.images_uri} -> {batch.lake}")
@@ -171,6 +180,9 @@ def main() -> int:
     except FruitsError as error:
         terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
         return 1
+    except KeyboardInterrupt:
+        terminal.say("Interrupted. What was committed stays; the next run does the rest.")
+        return 130
     seconds = {name: f"{spent:.1f} s" for name, spent in terminal.seconds.items()}
     total = {"in all": f"{time.monotonic() - started:.1f} s"}
     terminal.table(f"Batch {batch.id}", run.summary | seconds | total)

@@ -297,7 +297,8 @@ def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -
         f"{deleted} of the {rows} images that the tables hold under {manifest.images_uri} are no"
         f" longer there: {share:.1%}, and at most {limit:.0%} may go at once. Nothing was deleted.",
         "If the bucket or the prefix is wrong, correct it. If they are meant to go, run again with"
-        " the removals confirmed.",
+        " the removals confirmed: 'Confirm removals' in the trigger form, or the setting"
+        " FRUITS_CONFIRM_REMOVALS=true.",
         deleted=deleted,
         rows=rows,
         share=share,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +24,6 @@ log = logging.getLogger(__name__)
 LIVE: tuple[ClusterStateType, ...] = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 STEP_FAILED = ("FAILED", "CANCELLED", "INTERRUPTED")
-
-
-@dataclass(frozen=True)
-class KnownStep:
-    """One step as ListSteps tells it; its name ends with its attempt."""
-
-    id: str
-    name: str
-    state: str
-
-    @property
-    def attempt(self) -> str:
-        """The attempt that the step writes for."""
-        return self.name.rpartition(" ")[2]
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it may still complete."""
-        return self.state in ("PENDING", "RUNNING")
-
-    @property
-    def is_completed(self) -> bool:
-        """Whether it did."""
-        return self.state == "COMPLETED"
 
 
 class ClusterFailedError(FruitsError):
@@ -129,15 +104,32 @@ def find_cluster(client: EMRClient, token: str) -> str | None:
     return next(iter(find_clusters(client, token, LIVE)), None)
 
 
-def find_steps(client: EMRClient, cluster_id: str, prefix: str) -> list[KnownStep]:
-    """Return the cluster's steps whose names begin with *prefix*, the newest first."""
+def find_step(client: EMRClient, cluster_id: str, name: str) -> str | None:
+    """Return the id of the cluster's newest step of that *name*, or None; a name tells an attempt.
+
+    It may have failed: whoever waits for it says so.
+    """
     pages = client.get_paginator("list_steps").paginate(ClusterId=cluster_id)
-    return [
-        KnownStep(step["Id"], step["Name"], step["Status"]["State"])
-        for page in pages
-        for step in page["Steps"]
-        if step["Name"].startswith(prefix)
-    ]
+    return next((s["Id"] for page in pages for s in page["Steps"] if s["Name"] == name), None)
+
+
+def add_step(client: EMRClient, cluster_id: str, step: dict[str, Any]) -> str:
+    """Add *step*, whose name no other step of the cluster has, once; return its id.
+
+    Like RunJobFlow, AddJobFlowSteps has no idempotency token: sent again after a lost answer, it
+    would run the step twice, the second time over files that may be committed already.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    once = emr_client(client.meta.region_name, retries=False)
+    try:
+        added = once.add_job_flow_steps(JobFlowId=cluster_id, Steps=[step])  # type: ignore[list-item]
+    except (BotoCoreError, ClientError) as error:
+        if found := find_step(client, cluster_id, step["Name"]):
+            log.warning("AddJobFlowSteps answered %s, yet step %s was added", error, found)
+            return found
+        raise
+    return added["StepIds"][0]
 
 
 def create_cluster(region: str, request: dict[str, Any], token: str) -> str:
@@ -191,7 +183,7 @@ def run_step(
     than EMR does. A step that is not done after *timeout*
     seconds is cancelled before WaitTimeoutError is raised, so that it does not run on unwatched.
     """
-    step_id = client.add_job_flow_steps(JobFlowId=cluster_id, Steps=[step])["StepIds"][0]  # type: ignore[list-item]
+    step_id = add_step(client, cluster_id, step)
 
     def completed() -> bool:
         on_poll()
@@ -209,7 +201,7 @@ def run_step(
 
 
 def ask_to_end(client: EMRClient, cluster_id: str) -> None:
-    """Ask for the cluster's end, protected or not, and do not wait; one that ended is fine."""
+    """Ask for a live cluster's end, protected or not, and do not wait for it."""
     client.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
     client.terminate_job_flows(JobFlowIds=[cluster_id])
 
@@ -221,7 +213,9 @@ def terminate_cluster(
 
     A cluster that has ended already, however, is fine.
     """
-    ask_to_end(client, cluster_id)
+    # EMR may refuse to change the protection of a cluster that is ending already.
+    if client.describe_cluster(ClusterId=cluster_id)["Cluster"]["Status"]["State"] in LIVE:
+        ask_to_end(client, cluster_id)
     last: dict[str, Any] = {}
 
     def ended() -> bool:

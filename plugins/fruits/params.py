@@ -18,6 +18,7 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
 
     A Param has the name of the setting that it overrides.
     """
+    shortest = max(10, settings.idle_minutes + 1)
     types = sorted(read_prices(settings.region).instances)
     return {
         "images_uri": Param(
@@ -37,7 +38,7 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             section="What comes in",
         ),
         "confirm_removals": Param(
-            False,
+            settings.confirm_removals,
             type="boolean",
             title="Confirm removals",
             description=f"Remove the rows of missing images even if they are more than "
@@ -96,10 +97,10 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
         "cap_minutes": Param(
             settings.cap_minutes,
             type="integer",
-            minimum=settings.idle_minutes + 1,
+            minimum=shortest,
             maximum=1440,
             title="Longest life (minutes)",
-            description=f"{settings.idle_minutes + 1} to 1440. The cluster is ended after this "
+            description=f"{shortest} to 1440. The cluster is ended after this "
             "time, whatever it is doing.",
             section="The cap",
         ),

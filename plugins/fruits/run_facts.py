@@ -18,6 +18,8 @@ ANSWERS = (
     "commit_components",
     "terminate_cluster",
 )
+# They say nothing of the batch: the watcher only repeats the failures of others.
+BYSTANDERS = ("report", "watcher")
 
 
 def run_facts(ti: Any, dag_run: Any) -> RunFacts:
@@ -29,6 +31,6 @@ def run_facts(ti: Any, dag_run: Any) -> RunFacts:
         batch=batch_id(dag_run.run_after, dag_run.run_id),
         run_id=dag_run.run_id,
         run_after=dag_run.run_after,
-        states={task: str(state) for task, state in states.items() if task != ti.task_id},
+        states={task: str(state) for task, state in states.items() if task not in BYSTANDERS},
         answers={task: ti.xcom_pull(task_ids=task) for task in ANSWERS},
     )

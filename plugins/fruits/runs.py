@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pyarrow as pa
@@ -15,4 +16,7 @@ def record_run(row: dict[str, Any]) -> None:
     ensure_tables(catalog)
     table = open_table("runs", catalog)
     rows = pa.Table.from_pylist([row], schema=table.schema().as_arrow())
-    table.overwrite(rows, overwrite_filter=equals("batch", row["batch"]))
+    with warnings.catch_warnings():
+        # There is nothing to replace the first time.
+        warnings.filterwarnings("ignore", "Delete operation did not match any records")
+        table.overwrite(rows, overwrite_filter=equals("batch", row["batch"]))

@@ -6,7 +6,7 @@ step that is cancelled when its wait gives up, and progress in the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.sensors.emr import EmrJobFlowSensor, EmrStepSensor
@@ -19,14 +19,18 @@ from airflow.sdk.exceptions import (
 )
 
 from fruits import ingestion
-from fruits.batches import Batch, batch_id
-from fruits.lifecycle import cancel_step
-from fruits.operators import PATIENT
+from fruits.batches import Attempt, Batch, batch_id
+from fruits.lifecycle import add_step, cancel_step, find_step
 from fruits.params import run_settings
 from fruits.progress import describe_failure, describe_progress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from fruits.settings import Settings
+
+# What only looks, and cancelling, may be sent again.
+PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}}
 
 
 class ChangesSensor(BaseSensorOperator):
@@ -90,35 +94,62 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
 
 
 class StepSensor(LeaseRenewer, EmrStepSensor):
-    """Waits for the step that AddStepOperator *added*, with its progress in the log.
+    """Adds one step, unless this generation has a live or a completed one, and waits for it.
+
+    One task for both: a pair of EmrAddStepsOperator and EmrStepSensor cannot be repeated, because
+    clearing the one that failed, the sensor, leaves it with a step of a cluster that is gone. And a
+    retry of EmrAddStepsOperator adds the step again.
+
+    *step* is featurize or pca; *build_step* is called with the run's settings, the staged URIs, the
+    attempt and the feature model, and returns the StepConfig. *found*, *staged* and *reserved* are
+    what sense_changes, stage_jobs and reserve_cluster returned; the task is skipped unless *found*
+    says yes under the name *wanted_by*. Each attempt writes to folders of its own.
 
     It waits as long as the cluster may live. A wait that gives up cancels the step, so that it does
-    not run on unwatched. *step* is featurize or pca.
+    not run on unwatched. Returns ``{"step_id": …, "attempt": …}``.
     """
 
-    template_fields: Sequence[str] = (*EmrStepSensor.template_fields, "reserved", "added")
+    template_fields: Sequence[str] = (
+        *EmrStepSensor.template_fields,
+        "found",
+        "staged",
+        "reserved",
+    )
 
     def __init__(
-        self, *, reserved: dict[str, Any], step: str, added: dict[str, str], **kwargs: Any
+        self,
+        *,
+        step: str,
+        wanted_by: str,
+        build_step: Callable[..., dict[str, Any]],
+        found: dict[str, Any] | None,
+        staged: dict[str, str],
+        reserved: dict[str, Any],
+        **kwargs: Any,
     ) -> None:
         super().__init__(step_id="", botocore_config=PATIENT, aws_conn_id=None, **kwargs)
-        self.reserved, self.step, self.added = reserved, step, added
+        self.step, self.wanted_by, self.build_step = step, wanted_by, build_step
+        self.found, self.staged, self.reserved = found, staged, reserved
 
-    def execute(self, context: Context) -> None:
-        """Wait; a step that takes too long is cancelled."""
-        self.step_id = self.added["step_id"]
-        self.timeout = run_settings(context["params"]).cap_minutes * 60
+    def execute(self, context: Context) -> dict[str, str]:  # type: ignore[override]
+        """Add or adopt the step, and wait; a step that takes too long is cancelled."""
+        if not (self.found or {}).get(self.wanted_by):
+            raise AirflowSkipException(f"There is nothing to {self.step}.")
+        settings = run_settings(context["params"])
+        self.timeout = settings.cap_minutes * 60
+        added = self._add(settings)
+        self.step_id = added["step_id"]
         try:
             super().execute(context)
         except AirflowSensorTimeout:
             cancel_step(self.hook.conn, self.job_flow_id, self.step_id)
             raise
+        return added
 
     def poke(self, context: Context) -> bool:
         """Look once, and say how far the step is, or why it failed."""
         self.renew(context)
-        lake = run_settings(context["params"]).lake
-        work = Batch(lake, self.reserved["token"]).attempt(self.added["attempt"]).work(self.step)
+        work = self._attempt(run_settings(context["params"])).work(self.step)
         if line := describe_progress(work):
             self.log.info("%s: %s", self.step, line)
         try:
@@ -126,5 +157,24 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         except AirflowException as failed:
             # Another wait would find the same: it is the step that has to be tried again.
             raise AirflowFailException(
-                f"{describe_failure(work) or 'No cause.'} {failed}"
+                f"{describe_failure(work) or 'No cause.'} {failed} Repair the cause and clear this "
+                "task together with its downstream tasks: that checks the caps again and makes a "
+                "new cluster."
             ) from failed
+
+    def _add(self, settings: Settings) -> dict[str, str]:
+        """Return this generation's step; it is added if there is none yet."""
+        attempt = self._attempt(settings)
+        name = f"{self.step} {attempt.batch.id} {attempt.name}"
+        step_id = find_step(self.hook.conn, self.job_flow_id, name)
+        if step_id is None:
+            model = (self.found or {})["feature_model"]
+            config = self.build_step(settings, self.staged, attempt, model)
+            step_id = add_step(self.hook.conn, self.job_flow_id, config)
+            self.log.info("Added step %s (%s)", step_id, name)
+        return {"step_id": step_id, "attempt": attempt.name}
+
+    def _attempt(self, settings: Settings) -> Attempt:
+        # A failed step is not tried again by the task's retries, but by the next generation.
+        batch = Batch(settings.lake, (self.found or {})["batch"])
+        return batch.attempt(str(self.reserved["generation"]))

@@ -83,10 +83,10 @@ class Settings(BaseSettings):
         "MobileNetV2", pattern=r"^[A-Z]\w+$", description="Name of a Keras application."
     )
     weights: str = Field(
-        "auto",
+        "imagenet",
         min_length=1,
         description="A weights file of the backbone without its head, or imagenet (Keras' own), "
-        "seeded (made up), or auto: imagenet where it can be had, else seeded.",
+        "seeded (made up), or auto: imagenet where it can be had, else seeded; for trials only.",
     )
     engine: Engine = Field(Engine.ONNXRUNTIME, description="What runs the network.")
     k: int | None = Field(

@@ -1,0 +1,43 @@
+"""Both DAGs as the DAG processor sees them, in an Airflow whose home is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return an empty home for Airflow, so that none of this machine is read or made."""
+    home = tmp_path_factory.mktemp("airflow")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AIRFLOW_HOME", str(home))
+        environment.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+        yield home
+
+
+@pytest.fixture(scope="session")
+def dags(airflow_home: Path) -> Mapping[str, Any]:
+    """Return the DAGs of the repository by id."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(ROOT / "dags")
+    assert not bag.import_errors
+    return bag.dags
+
+
+@pytest.fixture(scope="session")
+def ingestion(dags: Mapping[str, Any]) -> Any:
+    """Return the ingestion DAG."""
+    return dags["fruits_ingestion"]
+
+
+@pytest.fixture(scope="session")
+def watchdog(dags: Mapping[str, Any]) -> Any:
+    """Return the watchdog's DAG."""
+    return dags["fruits_cost_watchdog"]

@@ -1,0 +1,130 @@
+"""How the DAGs are wired: what always runs, what fails the run, what clearing a task clears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+DAGS = ("fruits_ingestion", "fruits_cost_watchdog")
+SETUPS = {"reserve_cluster", "create_cluster"}
+TEARDOWN = "terminate_cluster"
+
+
+@pytest.mark.parametrize("dag_id", DAGS)
+def test_no_run_has_a_timeout(dags: Mapping[str, Any], dag_id: str) -> None:
+    """A dagrun_timeout skips unfinished tasks, the teardown too: it would orphan the cluster."""
+    assert dags[dag_id].dagrun_timeout is None
+
+
+@pytest.mark.parametrize("dag_id", DAGS)
+def test_no_sensor_fails_softly(dags: Mapping[str, Any], dag_id: str) -> None:
+    """soft_fail and its kin turn real failures into skipped tasks and green runs."""
+    soft = ("soft_fail", "never_fail", "silent_fail")
+
+    assert not [t.task_id for t in dags[dag_id].tasks if any(getattr(t, s, False) for s in soft)]
+
+
+@pytest.mark.parametrize("dag_id", DAGS)
+def test_every_task_is_retried_but_the_watcher(dags: Mapping[str, Any], dag_id: str) -> None:
+    """A blip costs a retry, not the run; the watcher would only fail again."""
+    for task in dags[dag_id].tasks:
+        assert (task.retries >= 2) == (task.task_id != "watcher"), task.task_id
+
+
+@pytest.mark.parametrize("dag_id", DAGS)
+def test_runs_are_never_made_up_for_nor_side_by_side(dags: Mapping[str, Any], dag_id: str) -> None:
+    """One run at a time, none for the past, and the page says what it does."""
+    dag = dags[dag_id]
+
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.doc_md.strip()
+
+
+def test_the_ingestion_runs_at_night_in_paris(ingestion: Any) -> None:
+    """Daily at 03:00 Europe/Paris, in summer as in winter."""
+    schedule = ingestion.timetable
+
+    assert schedule.expression == "0 3 * * *"
+    assert str(schedule.timezone) == "Europe/Paris"
+
+
+def test_the_watchdog_guards_from_the_start(watchdog: Any) -> None:
+    """Every ten minutes, without anybody switching it on, and no look outlasts its turn."""
+    (task,) = watchdog.tasks
+
+    assert watchdog.timetable.expression == "*/10 * * * *"
+    assert watchdog.is_paused_upon_creation is False
+    assert task.execution_timeout < timedelta(minutes=10)
+
+
+def test_both_setups_have_the_teardown(ingestion: Any) -> None:
+    """A failed create_cluster still gets its teardown: reserve_cluster is a setup of it too."""
+    teardown = ingestion.get_task(TEARDOWN)
+
+    assert {task.task_id for task in ingestion.tasks if task.is_setup} == SETUPS
+    assert [task.task_id for task in ingestion.tasks if task.is_teardown] == [TEARDOWN]
+    assert teardown.upstream_task_ids >= SETUPS
+    assert teardown.on_failure_fail_dagrun
+
+
+def test_tasks_run_under_the_rules_that_they_need(ingestion: Any) -> None:
+    """Only what must outlive a failure or a skip departs from all_success."""
+    unusual = {
+        task.task_id: task.trigger_rule
+        for task in ingestion.tasks
+        if task.trigger_rule != "all_success"
+    }
+
+    assert unusual == {
+        "pca": "none_failed",
+        TEARDOWN: "all_done_setup_success",
+        "report": "all_done",
+        "watcher": "one_failed",
+    }
+
+
+def test_the_watcher_sees_every_failure(ingestion: Any) -> None:
+    """Each task's failure reaches the watcher directly, or through what it stops."""
+    watcher = ingestion.get_task("watcher")
+    seen = watcher.get_flat_relative_ids(upstream=True)
+    direct = watcher.upstream_task_ids
+
+    assert seen == {task.task_id for task in ingestion.tasks} - {"watcher"}
+    # A short circuit skips what follows it directly: it would switch the watcher off.
+    assert direct == seen - SETUPS - {TEARDOWN, "any_to_process"}
+
+
+@pytest.mark.parametrize("task_id", ["featurize", "pca", "commit_features", "await_cluster"])
+def test_clearing_a_task_checks_the_promise_and_ends_the_cluster_again(
+    ingestion: Any, task_id: str
+) -> None:
+    """Clearing one task clears both setups and the teardown, and no other work."""
+    cleared = ingestion.partial_subset([task_id], include_upstream=False)
+
+    assert set(cleared.task_ids) == {task_id, *SETUPS, TEARDOWN}
+
+
+@pytest.mark.parametrize("task_id", ["sense_changes", "commit_removals", "stage_jobs", "report"])
+def test_clearing_what_needs_no_cluster_creates_none(ingestion: Any, task_id: str) -> None:
+    """A task outside of setups and teardown is cleared alone."""
+    cleared = ingestion.partial_subset([task_id], include_upstream=False)
+
+    assert set(cleared.task_ids) == {task_id}
+
+
+@pytest.mark.parametrize("dag_id", DAGS)
+def test_serialization_keeps_every_task(dags: Mapping[str, Any], dag_id: str) -> None:
+    """What the scheduler reads back is what was written in the file."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = dags[dag_id]
+
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+    assert {t.task_id: t.downstream_task_ids for t in again.tasks} == {
+        t.task_id: t.downstream_task_ids for t in dag.tasks
+    }
+    assert set(again.params) == set(dag.params)

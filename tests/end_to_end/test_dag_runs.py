@@ -1,0 +1,209 @@
+"""The real DAGs under a real Airflow against the local cloud: a batch, its reruns, its failures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+
+from fruits.clusters import TOKEN_TAG
+from fruits.leases import grant_lease
+from local_cloud.airflow import LocalAirflow
+from local_cloud.samples import draw_samples
+from tests.end_to_end.airflow_runs import INGESTION, WATCHDOG, AirflowRuns, Run
+from tests.end_to_end.cloud_batches import ROOT, CloudBatches
+
+LAKE = "s3://fruits-lake"
+FIRST = 24
+PROMISES = {"variance_target": 0.9, "cap_minutes": 30}
+
+
+@pytest.fixture(scope="module")
+def orchard(batches: CloudBatches, tmp_path_factory: pytest.TempPathFactory) -> CloudBatches:
+    """Fill the bucket with 24 images of 4 labels."""
+    drawn = tmp_path_factory.mktemp("drawn")
+    draw_samples(drawn, labels=4, images=FIRST // 4)
+    for image in sorted(drawn.rglob("*.jpg")):
+        batches.add(image, f"{image.parent.name}/{image.name}")
+    return batches
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    orchard: CloudBatches, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowRuns]:
+    """Run one Airflow for the module, set up by nothing but its environment."""
+    fruits = {
+        "FRUITS_IMAGES_URI": "s3://fruits-images/fruits/",
+        "FRUITS_WEIGHTS": orchard.weights,
+        "FRUITS_NODE_PYTHON": sys.executable,
+        "FRUITS_CACHE_FOLDER": str(orchard.cache_folder),
+        "FRUITS_POLL_SECONDS": "0.5",
+        "FRUITS_PRICES_MAX_AGE_DAYS": "36500",
+    }
+    environment = orchard.cloud.environment() | fruits
+    with LocalAirflow(tmp_path_factory.mktemp("airflow"), ROOT, environment) as running:
+        runs = AirflowRuns(running)
+        runs.wait_for_dags(INGESTION, WATCHDOG)
+        yield runs
+
+
+class Failure(NamedTuple):
+    """A run whose featurize step failed: its row of `runs`, and the features before it."""
+
+    run: Run
+    row: dict[str, Any]
+    before: set[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def failure(
+    orchard: CloudBatches, airflow: AirflowRuns, tmp_path_factory: pytest.TempPathFactory
+) -> Failure:
+    """Let a run over two new images meet a network that cannot be loaded; then repair it."""
+    before = orchard.versions("features")
+    add_two_images(orchard, tmp_path_factory.mktemp("new"))
+    (network,) = (orchard.cloud.storage.folder / "fruits-lake" / "networks").glob("*.onnx")
+    whole = network.read_bytes()
+    network.write_bytes(b"not a network")
+    run = airflow.trigger(INGESTION, {})
+    network.write_bytes(whole)
+    return Failure(run, reported(orchard, run), before)
+
+
+def reported(orchard: CloudBatches, run: Run) -> dict[str, Any]:
+    """Return the one row of `runs` that the run has."""
+    from fruits.lake import open_catalog, open_table
+
+    rows = open_table("runs", open_catalog()).scan().to_arrow().to_pylist()
+    (row,) = (row for row in rows if row["run_id"] == run.id)
+    return dict(row)
+
+
+class TestOrchardInAirflow:
+    """One story: each test begins where the one before it ended."""
+
+    def test_a_triggered_run_fills_the_tables(
+        self, orchard: CloudBatches, airflow: AirflowRuns
+    ) -> None:
+        """All images become features and components; the form's values are the run's."""
+        run = airflow.trigger(INGESTION, PROMISES)
+
+        assert run.state == "success", run.states
+        assert run.tasks("skipped") == {"watcher"}
+        assert len(orchard.versions("features")) == FIRST
+        assert orchard.versions("components") == orchard.versions("features")
+        row, events = reported(orchard, run), airflow.asset_events(run)
+        assert (row["outcome"], row["failed_tasks"]) == ("success", "")
+        assert (row["added"], row["features"], row["quarantined"]) == (FIRST, FIRST, 0)
+        assert row["explained_variance_kept"] >= 0.9
+        assert 0 < row["actual_cost"] < row["worst_case"]
+        assert events["fruits_features"]["features"] == FIRST
+        assert events["fruits_components"]["model_version"] == row["model_version"]
+        assert cluster_state(row["cluster_id"]) == "TERMINATED"
+
+    def test_b_nothing_new_costs_nothing(self, orchard: CloudBatches, airflow: AirflowRuns) -> None:
+        """Without a change everything is skipped, the run is a success, there is no cluster."""
+        clusters = orchard.clusters_created()
+
+        run = airflow.trigger(INGESTION, {})
+
+        assert run.state == "success"
+        assert run.tasks("skipped") == set(run.states)
+        assert orchard.clusters_created() == clusters
+
+    def test_c_deletions_need_no_cluster(self, orchard: CloudBatches, airflow: AirflowRuns) -> None:
+        """Two images gone: their rows go, the run says so, and no cluster is created."""
+        before, clusters = orchard.versions("features"), orchard.clusters_created()
+        gone = sorted(before)[:2]
+        for key, _ in gone:
+            (orchard.images / key.removeprefix("fruits/")).unlink()
+
+        run = airflow.trigger(INGESTION, {})
+
+        assert run.state == "success", run.states
+        assert orchard.versions("features") == before - set(gone)
+        assert orchard.versions("components") == before - set(gone)
+        assert orchard.clusters_created() == clusters
+        row = reported(orchard, run)
+        assert (row["outcome"], row["deleted"], row["features_removed"]) == ("success", 2, 2)
+        assert row["cluster_id"] is None
+
+    def test_d_a_failed_step_fails_the_run_and_leaves_no_cluster(
+        self, orchard: CloudBatches, failure: Failure
+    ) -> None:
+        """The run is failed and says by what, its cluster has ended, the tables are untouched."""
+        run, row = failure.run, failure.row
+
+        assert run.state == "failed"
+        assert run.tasks("failed") == {"featurize", "watcher"}
+        assert run.states["terminate_cluster"] == "success"
+        assert (row["outcome"], row["failed_tasks"]) == ("failed", "featurize")
+        assert (row["added"], row["features"]) == (2, 0)
+        assert cluster_state(row["cluster_id"]) == "TERMINATED"
+        assert orchard.versions("features") == failure.before
+
+    def test_e_clearing_what_failed_finishes_the_batch(
+        self, orchard: CloudBatches, airflow: AirflowRuns, failure: Failure
+    ) -> None:
+        """With its cause repaired, the failed run goes on, on a new cluster; no row comes twice."""
+        run = airflow.clear(failure.run, failure.row["failed_tasks"])
+
+        assert run.state == "success", run.states
+        assert len(orchard.versions("features") - failure.before) == 2
+        assert orchard.versions("components") == orchard.versions("features")
+        row = reported(orchard, run)
+        assert (row["outcome"], row["features"]) == ("success", 2)
+        assert row["cluster_id"] != failure.row["cluster_id"]
+        assert cluster_state(row["cluster_id"]) == "TERMINATED"
+
+    def test_f_the_watchdog_ends_what_nobody_wants(
+        self, orchard: CloudBatches, airflow: AirflowRuns
+    ) -> None:
+        """A cluster of ours whose lease is over ends; one without our tag, however, stays."""
+        hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        grant_lease(LAKE, "lost", minutes=30, worst_case=1, currency="USD", now=hour_ago)
+        lost, foreign = create_cluster({TOKEN_TAG: "lost"}), create_cluster({"owner": "else"})
+
+        dry = airflow.trigger(WATCHDOG, {"dry_run": True})
+        kept = cluster_state(lost)
+        run = airflow.trigger(WATCHDOG, {})
+
+        assert (dry.state, run.state) == ("success", "success")
+        assert kept in ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
+        assert airflow.answer(run, "end_unwanted_clusters")["terminated"] == [lost]
+        assert cluster_state(lost) in ("TERMINATING", "TERMINATED")
+        assert cluster_state(foreign) not in ("TERMINATING", "TERMINATED")
+
+
+def add_two_images(orchard: CloudBatches, folder: Path) -> None:
+    """Add two new images of a new label."""
+    draw_samples(folder, labels=1, images=20)
+    for image in sorted(folder.rglob("1[78]_*.jpg")):
+        orchard.add(image, f"New Fruit/{image.name}")
+
+
+def cluster_state(cluster_id: str) -> str:
+    """Return the cluster's state."""
+    cluster = boto3.client("emr").describe_cluster(ClusterId=cluster_id)["Cluster"]
+    return str(cluster["Status"]["State"])
+
+
+def create_cluster(tags: dict[str, str]) -> str:
+    """Create a small cluster with *tags*, which nobody waits for, and return its id."""
+    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
+    answer = boto3.client("emr").run_job_flow(
+        Name="somebody's",
+        ReleaseLabel="emr-spark-8.1.0",
+        LogUri=f"{LAKE}/logs/",
+        JobFlowRole="EMR_EC2_DefaultRole",
+        ServiceRole="EMR_DefaultRole_V2",
+        Instances={"InstanceGroups": [machine], "KeepJobFlowAliveWhenNoSteps": True},
+        Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+    )
+    return str(answer["JobFlowId"])

@@ -1,0 +1,154 @@
+"""Reports: a run's facts in, one row of `runs` out, however far the run got."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fruits.objects import read_json
+from fruits.reports import RunFacts, report_uri, run_row, write_report
+from fruits.settings import Settings
+from local_cloud.s3 import ObjectStorage
+
+BATCH = "20261121T030000-1a2b3c4d"
+THEN = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+NOW = datetime(2026, 11, 21, 3, 9, tzinfo=UTC)
+COUNTS = {
+    "listed": 100,
+    "unchanged": 88,
+    "added": 12,
+    "replaced": 2,
+    "deleted": 1,
+    "ignored": 3,
+    "deferred": 0,
+}
+ANSWERS: dict[str, Any] = {
+    "sense_changes": {"counts": COUNTS, "feature_model": "MobileNetV2-1"},
+    "commit_removals": {"features": 1, "quarantine": 0, "components": 1},
+    "reserve_cluster": {"worst_case": 1.5, "currency": "USD"},
+    "create_cluster": "j-1",
+    "commit_features": {
+        "features": 10,
+        "quarantined": 2,
+        "changed": 0,
+        "reasons": {"truncated": 2},
+    },
+    "commit_components": {
+        "model_version": f"{BATCH}-1",
+        "k": 7,
+        "explained_variance_kept": 0.96,
+        "warnings": ["few images"],
+    },
+    "terminate_cluster": {"seconds": 300.0, "cost": 0.11, "currency": "USD"},
+}
+
+
+def facts(answers: dict[str, Any] = ANSWERS, **states: str) -> RunFacts:
+    """Return a run that succeeded, but for the tasks in *states*."""
+    known = dict.fromkeys(ANSWERS, "success") | states
+    every = dict.fromkeys(ANSWERS) | answers
+    return RunFacts(BATCH, "manual__1", THEN, known, every)
+
+
+def test_a_whole_run_fills_the_row() -> None:
+    """Counts, model, cluster and money each come from the task that knows them."""
+    row = run_row(facts(), Settings(), NOW)
+
+    assert row == {
+        "batch": BATCH,
+        "run_id": "manual__1",
+        "outcome": "success",
+        "failed_tasks": "",
+        "images_uri": Settings().images_uri,
+        "run_after": THEN,
+        "reported_at": NOW,
+        **COUNTS,
+        "features": 10,
+        "quarantined": 2,
+        "changed": 0,
+        "features_removed": 1,
+        "feature_model": "MobileNetV2-1",
+        "model_version": f"{BATCH}-1",
+        "k": 7,
+        "explained_variance_kept": 0.96,
+        "cluster_id": "j-1",
+        "cluster_seconds": 300.0,
+        "worst_case": 1.5,
+        "actual_cost": 0.11,
+        "currency": "USD",
+    }
+
+
+def test_a_run_that_got_nowhere_has_a_row_too() -> None:
+    """Nothing is known: the counts are 0, the rest is empty, the outcome is failed."""
+    row = run_row(facts({}, sense_changes="failed"), Settings(), NOW)
+
+    assert (row["outcome"], row["failed_tasks"]) == ("failed", "sense_changes")
+    assert {row[name] for name in (*COUNTS, "features", "quarantined")} == {0}
+    assert {row[name] for name in ("cluster_id", "actual_cost", "k", "model_version")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome", "failed"),
+    [
+        ({}, "success", ""),
+        ({"commit_features": "skipped"}, "success", ""),
+        ({"commit_features": "failed"}, "failed", "commit_features"),
+        ({"commit_features": "upstream_failed"}, "failed", ""),
+        ({"terminate_cluster": "failed", "featurize": "failed"}, "failed", "featurize, terminate"),
+    ],
+)
+def test_the_outcome_names_what_failed_itself(
+    states: dict[str, str], outcome: str, failed: str
+) -> None:
+    """A skipped task is no failure; one that was held up by another's is not named."""
+    row = run_row(facts(**states), Settings(), NOW)
+
+    assert row["outcome"] == outcome
+    assert row["failed_tasks"].startswith(failed)
+    assert bool(row["failed_tasks"]) == bool(failed)
+
+
+def test_reporting_again_replaces_the_row(storage: ObjectStorage) -> None:
+    """A run that is cleared reports twice and has one row, the last; other runs keep theirs."""
+    other = RunFacts("20261120T030000-00000000", "scheduled__1", THEN, {}, {})
+
+    write_report(other, Settings())
+    write_report(facts(commit_components="failed"), Settings())
+    write_report(facts(), Settings())
+
+    assert {row["batch"]: row["outcome"] for row in runs()} == {
+        BATCH: "success",
+        other.batch: "success",
+    }
+    assert len(runs()) == 2
+
+
+def test_the_row_keeps_what_was_reported(storage: ObjectStorage) -> None:
+    """Whatever is reported has its column, in the type that was meant."""
+    write_report(facts(), Settings())
+    (row,) = runs()
+
+    assert row | {"reported_at": NOW} == run_row(facts(), Settings(), NOW)
+
+
+def test_the_report_is_an_object_that_people_can_read(storage: ObjectStorage) -> None:
+    """The report has the row, and beside it reasons, warnings and task states."""
+    returned = write_report(facts(), Settings())
+
+    report = read_json(report_uri("s3://fruits-lake", BATCH))
+    assert report == returned
+    assert report["quarantine_reasons"] == {"truncated": 2}
+    assert report["warnings"] == ["few images"]
+    assert report["tasks"]["commit_features"] == "success"
+    assert report["run_after"] == "2026-11-21T03:00:00+00:00"
+
+
+def runs() -> list[dict[str, Any]]:
+    """Return the rows of the table `runs`."""
+    from fruits.lake import open_catalog, open_table
+
+    rows: list[dict[str, Any]] = open_table("runs", open_catalog()).scan().to_arrow().to_pylist()
+    return rows
