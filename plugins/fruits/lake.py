@@ -222,14 +222,14 @@ def data_files(
 
 def equals(column: str, value: str) -> BooleanExpression:
     """Return the filter `column = value`; no quoting is involved, so any text is a fine value."""
-    return EqualTo(column, value)  # type: ignore[call-arg, misc]
+    return EqualTo(column, value)  # type: ignore[call-arg]
 
 
 def starts_with(column: str, prefix: str) -> BooleanExpression:
     """Return the filter `column begins with prefix`; the empty prefix matches every row."""
     if not prefix:
         return AlwaysTrue()
-    return StartsWith(column, prefix)  # type: ignore[call-arg, misc]
+    return StartsWith(column, prefix)  # type: ignore[call-arg]
 
 
 def write_pca_input(catalog: Catalog, feature_model: str, uri: str) -> PcaInput:
