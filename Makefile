@@ -55,10 +55,10 @@ down: $(READY)  ## Stop what `make up` started
 	@$(CLOUD) down
 
 .PHONY: shell
-shell: $(READY)  ## Open a shell in which S3, EMR, the tables and Airflow's command are found (after make up)
-	@$(CLOUD) status
+shell: $(READY)  ## Open a shell in which S3, EMR and the tables are found (after make up)
+	@$(CLOUD) status || { echo "make up starts one" >&2; exit 1; }
 	@$(CLOUD) environment >var/environment.sh
-	@PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(abspath plugins)" bash --rcfile var/environment.sh
+	@. var/environment.sh; PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(abspath plugins)" bash
 
 .PHONY: input
 input: $(READY)
