@@ -133,9 +133,6 @@ class Settings(BaseSettings):
     cap_money: float = Field(
         5.0, gt=0, description="The most that one cluster may cost at the worst, in USD."
     )
-    month_cap_money: float = Field(
-        100.0, gt=0, description="The most that a month's clusters may cost at the worst, in USD."
-    )
     prices_max_age_days: int = Field(
         730, ge=1, description="An older price table is refused: caps are only as good as prices."
     )
