@@ -81,8 +81,8 @@ test: $(READY)  ## Run every test
 .PHONY: chaos
 chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
 	@rm -rf var/chaos
-	@$(BIN)/pytest -q -m '' tests/chaos || true
-	@$(BIN)/python -m tests.chaos.matrix
+	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
+	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
 
 .PHONY: test-compose
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
