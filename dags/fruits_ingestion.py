@@ -22,7 +22,8 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **What may it cost?** No cluster whose worst case is above *Most money*, and none that would bring
   the month above `FRUITS_MONTH_CAP_MONEY`: `reserve_cluster` fails with the arithmetic.
 * **What did it cost?** `terminate_cluster` writes it to the ledger in the lake, `report` a row to
-  the table `runs` and `report.json` to the lake.
+  the table `runs`, and the batch's report to the lake: its button on the task opens it, and the
+  page *Fruits!* in Airflow's menu lists them all.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
   *mark success* of the run. Where it cannot run (the DAG is paused, the run deleted, Airflow down)
   the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
@@ -38,11 +39,9 @@ from airflow.sdk import DAG, Asset, CronTriggerTimetable, Metadata, TriggerRule,
 
 from fruits import ingestion
 from fruits.batches import batch_id
-from fruits.operators import CreateClusterOperator
+from fruits.operators import CreateClusterOperator, ReportOperator
 from fruits.params import ingestion_params, run_settings
-from fruits.reports import write_report
 from fruits.retries import TransientFailures
-from fruits.run_facts import run_facts
 from fruits.sensors import ChangesSensor, ClusterSensor, StepSensor
 from fruits.settings import load_settings
 from fruits.step_runs import attempt_of
@@ -123,12 +122,6 @@ def terminate_cluster(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
     return ingestion.terminate(run_settings(params), batch_id(dag_run.run_after, dag_run.run_id))
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
-def report(params: dict[str, Any], ti: Any, dag_run: Any) -> dict[str, Any]:
-    """Write the batch's row of `runs` and its report.json, however the run ended."""
-    return write_report(run_facts(ti, dag_run), run_settings(params))
-
-
 @task(trigger_rule=TriggerRule.ONE_FAILED, retries=0)
 def watcher() -> None:
     """Fail the run when any task failed, although the tasks that always run succeeded."""
@@ -207,7 +200,7 @@ with DAG(
     terminate = terminate_cluster().as_teardown(
         setups=[reserve, create], on_failure_fail_dagrun=True
     )
-    reported = report()
+    reported = ReportOperator(task_id="report")
 
     sense >> removals >> needed >> stage >> reserve >> create >> ready >> featurize >> features
     features >> pca >> components >> terminate >> reported

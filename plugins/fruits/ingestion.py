@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
+def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) -> dict[str, Any]:
     """Write the batch's manifest; return its counts, the feature model, and what there is to do.
 
     *featurize*: something is new or replaced. *reduce*: components are to be made, after new
@@ -34,6 +34,7 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
     from fruits.commits import components_are_behind
     from fruits.discovery import sense
     from fruits.lake import ensure_tables, open_catalog
+    from fruits.sensings import remember_sensing
     from fruits.weights import resolve_weights
 
     weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
@@ -48,7 +49,7 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
         max_images=settings.max_images_per_run,
     )
     featurize = bool(changes.counts.added)
-    return {
+    found = {
         "batch": batch_id,
         "feature_model": weights.feature_model,
         "weights": asdict(weights),
@@ -58,6 +59,8 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
         "reduce": featurize or components_are_behind(catalog, weights.feature_model),
         "remove": bool(changes.counts.deleted or changes.counts.replaced),
     }
+    remember_sensing(settings.lake, found, settings.images_uri, run_id)
+    return found
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:

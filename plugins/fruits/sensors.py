@@ -22,6 +22,7 @@ from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.claims import keep_claim, renew_claim
 from fruits.lifecycle import check_alive, cluster_age, end_duplicates
+from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
 from fruits.progress import describe_failure, describe_progress
 from fruits.step_runs import (
@@ -52,13 +53,17 @@ class ChangesSensor(BaseSensorOperator):
     nothing to do it skips, and so does the rest of the run. A look that fails, fails the task.
     """
 
+    operator_extra_links = (ReportLink(),)
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
         run = context["dag_run"]
         settings = run_settings(context["params"])
-        found = ingestion.sense_changes(settings, batch_id(run.run_after, run.run_id))
-        self.log.info("Found in %s: %s", settings.images_uri, found["counts"])
+        batch = batch_id(run.run_after, run.run_id)
+        found = ingestion.sense_changes(settings, batch, run.run_id)
         something = found["reduce"] or found["remove"]
+        if something:
+            tell_report(context, batch)
         if not something and run.run_type == "manual":
             raise AirflowSkipException("Nothing changed, and a manual run looks once.")
         return PokeReturnValue(something, found)
@@ -91,6 +96,7 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
     """
 
     template_fields: Sequence[str] = (*EmrJobFlowSensor.template_fields, "reserved")
+    operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(self, *, reserved: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(
@@ -102,6 +108,12 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
             **kwargs,
         )
         self.reserved = reserved
+
+    def execute(self, context: Context) -> Any:
+        """Look until the cluster takes steps."""
+        settings = run_settings(context["params"])
+        tell_cluster(context, settings.region, settings.lake, self.job_flow_id)
+        return super().execute(context)
 
     def poke(self, context: Context) -> bool:
         """Look once."""
@@ -143,6 +155,7 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         "staged",
         "reserved",
     )
+    operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -170,6 +183,7 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         settings = run_settings(context["params"])
         self.timeout = settings.cap_minutes * 60
         self._adopt_or_add(settings)
+        tell_cluster(context, settings.region, settings.lake, self.job_flow_id, self.step_id)
         try:
             super().execute(context)
         except AirflowSensorTimeout:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fruits.objects import read_json
-from fruits.reports import RunFacts, report_uri, run_row, write_report
+from fruits.reports import RunFacts, report_folder, run_row, write_report
 from fruits.settings import Settings
 from local_cloud.s3 import ObjectStorage
 
@@ -157,7 +157,7 @@ def test_the_report_is_an_object_that_people_can_read(storage: ObjectStorage) ->
     """The report has the row, and beside it reasons, warnings and task states."""
     returned = write_report(facts(), Settings())
 
-    report = read_json(report_uri("s3://fruits-lake", BATCH))
+    report = read_json(f"{report_folder('s3://fruits-lake', BATCH)}/report.json")
     assert report == returned
     assert report["quarantine_reasons"] == {"truncated": 2}
     assert report["warnings"] == ["few images"]
