@@ -11,9 +11,11 @@ import logging
 import random
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.table import Table
@@ -32,12 +34,17 @@ def record_run(row: dict[str, Any]) -> None:
 
     Raises CommitConflictError if other runs wrote first, five times in a row.
     """
+    record_runs([row])
+
+
+def record_runs(rows: Sequence[dict[str, Any]]) -> None:
+    """Write the rows of several batches at once, each as `record_run` does."""
     catalog = open_catalog()
     ensure_tables(catalog)
     for attempt in range(ATTEMPTS):
         table = _with_every_column(open_table("runs", catalog))
         try:
-            _write(table, row)
+            _write(table, rows)
         except (CommitFailedException, ValidationException) as error:
             log.info("Another run wrote its row first (attempt %d): %s", attempt, error)
             time.sleep(random.uniform(0.2, 0.4 * (attempt + 1)))  # noqa: S311
@@ -60,16 +67,16 @@ def read_runs(catalog: Catalog, *columns: str) -> pa.Table:
     return rows.sort_by([("run_after", "descending"), ("batch", "descending")])
 
 
-def _write(table: Table, row: dict[str, Any]) -> None:
-    new = pa.Table.from_pylist([row], schema=table.schema().as_arrow())
+def _write(table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    new = pa.Table.from_pylist(list(rows), schema=table.schema().as_arrow())
     old = table.scan().to_arrow().cast(new.schema)
-    others = old.filter(pa.compute.not_equal(old["batch"], row["batch"]))
-    rows = pa.concat_tables([others, new]).sort_by("run_after")
+    others = old.filter(pc.invert(pc.is_in(old["batch"], new["batch"].combine_chunks())))
+    every = pa.concat_tables([others, new]).sort_by("run_after")
     with warnings.catch_warnings():
         # There is nothing to replace the first time.
         warnings.filterwarnings("ignore", "Delete operation did not match any records")
         with table.transaction() as transaction:
-            transaction.overwrite(rows)
+            transaction.overwrite(every)
     _forget(table)
 
 

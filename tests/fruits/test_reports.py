@@ -49,7 +49,7 @@ def facts(answers: dict[str, Any] = ANSWERS, **states: str) -> RunFacts:
     """Return a run that succeeded, but for the tasks in *states*."""
     known = dict.fromkeys(ANSWERS, "success") | states
     every = dict.fromkeys(ANSWERS) | answers
-    return RunFacts(BATCH, "manual__1", THEN, known, every)
+    return RunFacts(BATCH, "manual__1", THEN, known, every, started_at=THEN)
 
 
 def test_a_whole_run_fills_the_row() -> None:
@@ -64,9 +64,11 @@ def test_a_whole_run_fills_the_row() -> None:
         "images_uri": Settings().images_uri,
         "run_after": THEN,
         "reported_at": NOW,
+        "started_at": THEN,
         **COUNTS,
         "features": 10,
         "quarantined": 2,
+        "quarantine_reasons": '{"truncated": 2}',
         "changed": 0,
         "features_removed": 1,
         "feature_model": "MobileNetV2-1",

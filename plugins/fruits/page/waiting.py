@@ -24,8 +24,8 @@ def waiting(sensing: Sensing | None, past: Past) -> Waiting | None:
     counts, batch = sensing.counts, past.batch(sensing.batch)
     if batch is None:
         found = counts.added + counts.deferred
-        return Waiting(sensing, found, "being worked on, or to be" if found else "")
+        return Waiting(sensing, found, "not committed yet" if found else "")
     if batch.row["features"] or batch.row["quarantined"] or batch.succeeded:
         left = counts.deferred + (batch.row["changed"] or 0)
-        return Waiting(sensing, left, "for the next run" if left else "")
-    return Waiting(sensing, counts.added + counts.deferred, "because the last batch failed")
+        return Waiting(sensing, left, "left for the next run" if left else "")
+    return Waiting(sensing, counts.added + counts.deferred, "the last batch failed")
