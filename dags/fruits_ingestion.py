@@ -81,7 +81,7 @@ def commit_removals(found: dict[str, Any], params: dict[str, Any]) -> dict[str, 
 @task.short_circuit(ignore_downstream_trigger_rules=False)
 def any_to_process(found: dict[str, Any]) -> bool:
     """Skip the cluster when there is nothing to compute."""
-    return bool(found["reduce"])
+    return ingestion.anything_to_compute(found)
 
 
 @task

@@ -1,13 +1,12 @@
 """Charts as geometry: numbers in, coordinates out; the templates draw them as inline SVG.
 
-All coordinates are in the units of the chart's viewBox, y pointing down.
+Coordinates are in the units of the chart's viewBox, y pointing down.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from fruits.scatters import Scatter
 from fruits.timelines import Span
@@ -160,49 +159,36 @@ def scatter_chart(scatter: Scatter | None) -> ScatterChart | None:
 
 @dataclass(frozen=True)
 class Lane:
-    """One span of a timeline as a bar."""
+    """One span of a timeline: where it begins and how long it is, as shares of the whole."""
 
     span: Span
-    y: float
-    x: float
-    width: float
+    begin: float
+    length: float
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What happened when, a lane for each span; *height* is that of the whole drawing."""
+    """What happened when, a lane for each span, over *seconds* in all."""
 
-    frame: Frame
     lanes: tuple[Lane, ...]
-    ticks: tuple[Tick, ...]
-    summary: str
-
-
-LANE = 26.0
+    seconds: float
 
 
 def timeline(spans: Sequence[Span]) -> Timeline | None:
     """Return the timeline of *spans*; None if there is none."""
     if not spans:
         return None
-    frame = Frame(width=720, height=len(spans) * LANE + 40, left=150, right=70, top=6, bottom=34)
     start, end = min(span.start for span in spans), max(span.end for span in spans)
     whole = max((end - start).total_seconds(), 1.0)
-
-    def place(moment: datetime) -> float:
-        return frame.x((moment - start).total_seconds() / whole)
-
     lanes = tuple(
         Lane(
             span,
-            round(frame.top + index * LANE, 1),
-            place(span.start),
-            round(max(2.0, place(span.end) - place(span.start)), 1),
+            round((span.start - start).total_seconds() / whole, 4),
+            round(max(span.seconds, 0.0) / whole, 4),
         )
-        for index, span in enumerate(spans)
+        for span in spans
     )
-    ticks = tuple(Tick(frame.x(part / 4), f"{whole * part / 4 / 60:.1f} min") for part in range(5))
-    return Timeline(frame, lanes, ticks, f"{len(spans)} spans in {whole / 60:.1f} minutes.")
+    return Timeline(lanes, whole)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

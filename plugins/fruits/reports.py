@@ -99,6 +99,8 @@ def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
     write_json(f"{folder}/report.json", report)
     write_html(f"{folder}/report.html", render(gather(facts, settings, row)))
     log.info("Batch %s: %s. Its report is %s/report.html", facts.batch, facts.outcome, folder)
+    if facts.failed_tasks:
+        log.info("Failed: %s. Their logs say why, and the way out", ", ".join(facts.failed_tasks))
     return report
 
 

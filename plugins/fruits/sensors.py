@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.sensors.emr import EmrJobFlowSensor, EmrStepSensor
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-)
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
@@ -39,6 +35,7 @@ from fruits.step_runs import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from mypy_boto3_emr import EMRClient
+    from mypy_boto3_emr.type_defs import StepTypeDef
 
     from fruits.settings import Settings
 
@@ -76,10 +73,16 @@ class ChangesSensor(BaseSensorOperator):
             raise AirflowSkipException(f"Nothing changed in {self.timeout:.0f} s.") from window
 
 
-class LeaseRenewer:
-    """Renews the lease of what is *reserved* at each look: somebody still wants the cluster."""
+class Waiting:
+    """Waits for what is *reserved*: renews its lease at each look, and tells only what is news.
+
+    The looks are our own. The provider's write two lines each, and one call to EMR in two is for a
+    link that is `fruits.links`'s here.
+    """
 
     reserved: dict[str, Any]
+    log: Any
+    _told: str = ""
 
     def renew(self, context: Context) -> Settings:
         """Renew the lease, or fail if it is another's; return the run's settings."""
@@ -87,8 +90,14 @@ class LeaseRenewer:
         keep_claim(settings.lake, self.reserved)
         return settings
 
+    def tell(self, line: str) -> None:
+        """Write *line* into the task's log, unless it is what was written last."""
+        if line != self._told:
+            self.log.info(line)
+        self._told = line
 
-class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
+
+class ClusterSensor(Waiting, EmrJobFlowSensor):
     """Waits until the cluster takes steps; one that ended, however, fails at once.
 
     At each look it ends other clusters of the same token: they come from a RunJobFlow whose answer
@@ -99,14 +108,7 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
     operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(self, *, reserved: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(
-            target_states=["RUNNING", "WAITING"],
-            # The provider counts a cluster that has ended without an error as one to wait for.
-            failed_states=["TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS"],
-            botocore_config=PATIENT,
-            aws_conn_id=None,
-            **kwargs,
-        )
+        super().__init__(botocore_config=PATIENT, aws_conn_id=None, **kwargs)
         self.reserved = reserved
 
     def execute(self, context: Context) -> Any:
@@ -119,14 +121,12 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
         """Look once."""
         self.renew(context)
         end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
-        try:
-            return bool(super().poke(context))
-        except AirflowException:
-            check_alive(self.hook.conn, self.job_flow_id)  # says why, and that no retry helps
-            raise
+        state = check_alive(self.hook.conn, self.job_flow_id)["Status"]["State"]
+        self.tell(f"Cluster {self.job_flow_id} is {state}")
+        return state in ("RUNNING", "WAITING")
 
 
-class StepSensor(LeaseRenewer, EmrStepSensor):
+class StepSensor(Waiting, EmrStepSensor):
     """Adds one step, unless this generation has a live or a completed one, and waits for it.
 
     One task for both: a pair of EmrAddStepsOperator and EmrStepSensor cannot be repeated, because
@@ -195,12 +195,14 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         """Look once, and say how far the step is, or why it failed."""
         settings = self.renew(context)
         work = self._attempt(settings).work(self.step)
-        if line := describe_progress(work):
-            self.log.info("%s: %s", self.step, line)
-        try:
-            completed = bool(super().poke(context))
-        except AirflowException as failed:
-            raise self._failure(work) from failed
+        emr: EMRClient = self.hook.conn
+        step = emr.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
+        state = step["Status"]["State"]
+        progress = describe_progress(work)
+        self.tell(f"Step {self.step_id} is {state}{f': {progress}' if progress else ''}")
+        if state in FAILED:
+            raise self._failure(step, work)
+        completed = state == "COMPLETED"
         # The sensor's own timeout begins with the wait, the cap with the cluster.
         age = timedelta(0) if completed else cluster_age(self.hook.conn, self.job_flow_id)
         if age >= timedelta(minutes=settings.cap_minutes):
@@ -238,14 +240,11 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         self.step_id = add_step(self.hook.conn, self.job_flow_id, config)
         self.log.info("Added step %s (%s)", self.step_id, config["Name"])
 
-    def _failure(self, work: str) -> StepFailedError:
+    def _failure(self, step: StepTypeDef, work: str) -> StepFailedError:
         """Return why the step failed, and what comes next."""
-        emr: EMRClient = self.hook.conn
-        described = emr.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
         again = self.number < self.tries
-        failure = step_failed(
-            emr, self.job_flow_id, described, describe_failure(work), transient=again
-        )
+        cause = describe_failure(work)
+        failure = step_failed(self.hook.conn, self.job_flow_id, step, cause, transient=again)
         failure.way_out += (
             ". A retry of this task tries the step once more, on the same cluster."
             if again

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fruits.rendering import data_size, duration, money, plural, visible, when
+from fruits.wording import data_size, duration, money, plural, visible, when
 
 
 @pytest.mark.parametrize(
