@@ -1,7 +1,8 @@
-"""What the page shows of a lake: clusters, money, batches, model, findings; and what it may cost."""
+"""What the page shows of a lake: clusters, money, batches, model; and what it reads for that."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,6 @@ from local_cloud.cloud import LocalCloud
 from tests.fruits.emr_support import cluster_state, request, until
 from tests.page.conftest import lake
 from tests.page.scenes import LAKE, PROMISE, busy, failing, quiet
-
-SECRET = "local-secret"
 
 
 def read(settings: Settings) -> Readings:
@@ -58,16 +57,12 @@ class TestBusy:
 
         assert (one.id, one.state) == (cluster_id, "RUNNING")
         assert one.cap is not None
-        assert 0 < one.age_share < 0.1
+        assert 0 <= one.age_share < 0.1
         assert one.lease is not None
         assert one.lease.token == one.token
         assert 0 <= (one.cost_so_far or 0) < PROMISE * 0.1
         assert one.progress is not None
-        assert (one.progress.step, one.progress.done, one.progress.total) == (
-            "featurize",
-            5480,
-            12640,
-        )
+        assert (one.progress.step, one.progress.done) == ("featurize", 5480)
 
     def test_the_page_has_its_ids_and_links(self, cluster_id: str, settings: Settings) -> None:
         """Id and token can be copied; one link leads to the console, one to the step's logs."""
@@ -112,7 +107,7 @@ def test_an_empty_lake_says_what_to_do(empty: Settings) -> None:
     """Before the first batch nothing is missing: the page says how to have one."""
     readings = read(empty)
 
-    assert (readings.past.value, readings.model.value) != (None, "trouble")
+    assert {readings.past.trouble, readings.model.trouble, readings.waiting.trouble} == {""}
     assert readings.month.value is not None
     assert (readings.month.value.charged, readings.month.value.clusters) == (0, 0)
     shown = html(readings, empty)
@@ -127,7 +122,9 @@ def test_a_quiet_past(empty: Settings) -> None:
     readings = read(empty)
 
     past, month, model = readings.past.value, readings.month.value, readings.model.value
-    assert past and month and model
+    assert past
+    assert month
+    assert model
     assert (len(past.batches), past.count) == (20, 40)
     assert past.last is not None
     times = [one.row["run_after"] for one in past.batches]
@@ -193,8 +190,6 @@ def test_no_secret_is_on_the_page(empty: Settings, monkeypatch: pytest.MonkeyPat
     failing(empty)
 
     shown = html(read(empty), empty)
-
-    import os
 
     secrets = [os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_ACCESS_KEY_ID"], "a-fernet-key"]
     assert not [secret for secret in secrets if secret in shown]
