@@ -131,9 +131,9 @@ class ShellRun:
     def _commit_components(self) -> None:
         with self.terminal.stage("Commit the components"):
             fitted = ingestion.commit_components(self.settings, self.batch, self.attempt.name)
-        kept = fitted["explained_variance_kept"]
-        self.summary["PCA model"] = fitted["model_version"]
-        self.summary["components"] = f"{fitted['k']} per image keep {kept:.1%} of the variance"
+        done = "fitted" if fitted["fitted"] else "kept"
+        self.summary["PCA model"] = f"{fitted['model_version']}, {done}: {fitted['reason']}"
+        self.summary["components"] = describe_components(fitted)
         for warning in fitted["warnings"]:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
@@ -157,6 +157,13 @@ class ShellRun:
             on_poll=lambda: self.terminal.progress(describe_progress(work)),
             explain=lambda: describe_failure(work),
         )
+
+
+def describe_components(fitted: dict[str, Any]) -> str:
+    """Return how many components there are, what they keep, and of how many images they are new."""
+    kept = fitted["explained_variance_kept"]
+    share = "" if kept is None else f" keep {kept:.1%} of the variance"
+    return f"{fitted['k']} per image{share}; {fitted['projected']} images projected"
 
 
 def main() -> int:
