@@ -24,6 +24,7 @@ from fruits_jobs.pca_models import (
 from fruits_jobs.pca_sources import Source, read_missing, read_source
 from fruits_jobs.progress import Progress, say
 from fruits_jobs.projecting import ComponentsDestination, write_components
+from fruits_jobs.qualities import quality
 from fruits_jobs.ranges import rows_per_file
 from fruits_jobs.refits import Decision, decide
 from fruits_jobs.sessions import run_step, spark_session
@@ -73,8 +74,9 @@ def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:
             "components", lambda: _components(arguments, spark, source, decision, done)
         )
     if decision.fitted:
-        model = describe(arguments, source, found.statistics, decision)
         folder, region = arguments.model, arguments.region
+        figures = seconds.of("quality", lambda: quality(source.files, decision.basis, region))
+        model = describe(arguments, source, found.statistics, decision) | {"quality": figures}
         seconds.of("model", lambda: write_model(spark, decision.basis, model, folder, region))
     else:
         model = _current_model(source, arguments.region).description

@@ -134,6 +134,8 @@ class ShellRun:
         done = "fitted" if fitted["fitted"] else "kept"
         self.summary["PCA model"] = f"{fitted['model_version']}, {done}: {fitted['reason']}"
         self.summary["components"] = describe_components(fitted)
+        if quality := describe_quality(fitted["quality"]):
+            self.summary["label accuracy"] = quality
         for warning in fitted["warnings"]:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
@@ -164,6 +166,17 @@ def describe_components(fitted: dict[str, Any]) -> str:
     kept = fitted["explained_variance_kept"]
     share = "" if kept is None else f" keep {kept:.1%} of the variance"
     return f"{fitted['k']} per image{share}; {fitted['projected']} images projected"
+
+
+def describe_quality(quality: dict[str, Any]) -> str:
+    """Return what the reduction cost when it was fitted; "" if nothing could be compared."""
+    before, after = (quality.get(f"label_accuracy_{when}") for when in ("before", "after"))
+    if before is None or after is None:
+        return ""
+    return (
+        f"{before:.1%} before, {after:.1%} after reduction: {quality['neighbours']} nearest of "
+        f"{quality['sampled_images']} images, held out by blocks"
+    )
 
 
 def main() -> int:

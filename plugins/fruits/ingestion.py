@@ -162,6 +162,7 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         "explained_variance_kept": fitted.explained_variance_kept,
         "fitted": fitted.fitted,
         "reason": fitted.reason,
+        "quality": fitted.quality,
         "projected": sum(file.rows for file in fitted.components),
         "warnings": list(fitted.warnings),
     }

@@ -85,7 +85,7 @@ def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
         "quarantine_reasons": reasons,
         "warnings": reduced.get("warnings", []),
         # What became of the PCA version, new or kept, why, and how many images were projected.
-        "pca": {name: reduced.get(name) for name in ("fitted", "reason", "projected")},
+        "pca": {name: reduced.get(name) for name in ("fitted", "reason", "projected", "quality")},
         "tasks": facts.states,
         "run_after": row["run_after"].isoformat(),
         "reported_at": row["reported_at"].isoformat(),

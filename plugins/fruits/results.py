@@ -27,7 +27,8 @@ class PcaResult:
 
     *fitted*: the model version is new, and has components of every image; else it was kept, and the
     files have those of the images that lacked them as of *components_snapshot_id*. *reason* says
-    why. *explained_variance_kept* is that of all images, None if they have no variance.
+    why, *quality* what the reduction cost when the version was fitted. *explained_variance_kept* is
+    that of all images, None if they have no variance.
     """
 
     batch: str
@@ -40,6 +41,7 @@ class PcaResult:
     k: int
     explained_variance_kept: float | None
     warnings: tuple[str, ...]
+    quality: dict[str, Any]
     components: tuple[LakeFile, ...]
 
 
@@ -71,6 +73,7 @@ def read_pca_result(result_uri: str) -> PcaResult:
         k=model["k"],
         explained_variance_kept=content["explained_variance_kept"],
         warnings=tuple(content["warnings"]),
+        quality=model.get("quality", {}),
         components=_files(content["components"]),
     )
 
