@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import botocore.session
 import pytest
+from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from fruits.batches import Batch
-from fruits.clusters import run_job_flow_request
+from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name, run_job_flow_request
 from fruits.settings import Engine, Market, Scaler, Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 from fruits_jobs.arguments import featurize_parser, pca_parser
@@ -22,13 +26,19 @@ STAGED = StagedJobs(
     network="s3://lake/networks/model.onnx",
     limit_lifetime="s3://lake/bootstrap/3/limit_lifetime.sh",
 )
-ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").attempt("1")
+ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").numbered(1, 1)
+
+
+@cache
+def emr_model() -> ServiceModel:
+    """Return AWS's own description of EMR."""
+    return botocore.session.get_session().get_service_model("emr")
 
 
 def validate(operation: str, parameters: dict[str, Any]) -> str:
     """Return what botocore's service model has against *parameters*, or an empty string."""
-    model = botocore.session.get_session().get_service_model("emr").operation_model(operation)
-    report = ParamValidator().validate(parameters, model.input_shape)
+    shape = emr_model().operation_model(operation).input_shape
+    report = ParamValidator().validate(parameters, shape)
     return str(report.generate_report())
 
 
@@ -38,18 +48,55 @@ def job_arguments(step: dict[str, Any]) -> list[str]:
     return words[next(i for i, word in enumerate(words) if word.endswith(".py")) + 1 :]
 
 
-@pytest.mark.parametrize("market", list(Market))
-@pytest.mark.parametrize("subnet", [None, "subnet-0a1b2c3d"])
-def test_the_cluster_request_fits_the_service_model(market: Market, subnet: str | None) -> None:
-    """What we send has no unknown, missing or mistyped parameter."""
-    settings = Settings(market=market, subnet_id=subnet)
+GRID = {
+    "market": list(Market),
+    "subnet_id": [None, "subnet-0a1b2c3d"],
+    "workers": [1, 50],
+    "worker_instance_type": ["m5.xlarge", "r6i.4xlarge"],
+    "cap_minutes": [2, 1440],
+    "idle_minutes": [1, 120],
+    "engine": list(Engine),
+    "scaler": list(Scaler),
+    "k": [None, 64],
+}
 
-    assert validate("RunJobFlow", run_job_flow_request(settings, STAGED, "token", "batch")) == ""
+
+def settings_of_the_grid() -> Iterator[Settings]:
+    """Yield settings of every combination that is none of a contradiction."""
+    for values in itertools.product(*GRID.values()):
+        chosen = dict(zip(GRID, values, strict=True))
+        if chosen["idle_minutes"] < chosen["cap_minutes"]:
+            yield Settings(**chosen)
+
+
+def test_every_request_fits_the_service_model() -> None:
+    """Whatever is set, what we send has no unknown, missing or mistyped parameter."""
+    checked = 0
+    for settings in settings_of_the_grid():
+        steps = [
+            featurize_step(settings, STAGED, ATTEMPT, "m"),
+            pca_step(settings, STAGED, ATTEMPT),
+        ]
+        request = run_job_flow_request(settings, STAGED, "token", "batch", 1)
+        assert validate("RunJobFlow", request) == ""
+        assert validate("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": steps}) == ""
+        checked += 1
+
+    assert checked > 500
+
+
+def test_the_cluster_says_whose_it_is() -> None:
+    """Who knows no run and no settings finds token, generation and cap on the cluster."""
+    request = run_job_flow_request(Settings(cap_minutes=90), STAGED, "token", "batch", 3)
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+
+    assert request["Name"] == cluster_name("token")
+    assert (tags[TOKEN_TAG], tags[GENERATION_TAG], tags[CAP_TAG]) == ("token", "3", "90")
 
 
 def test_every_cluster_ends_itself() -> None:
     """Idle limit, lifetime timer and no termination protection are in every request."""
-    request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", "b")
+    request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", "b", 1)
 
     assert request["AutoTerminationPolicy"] == {"IdleTimeout": 300}
     assert request["BootstrapActions"][0]["ScriptBootstrapAction"]["Args"] == ["90"]
@@ -58,23 +105,13 @@ def test_every_cluster_ends_itself() -> None:
 
 def test_spot_falls_back_to_on_demand() -> None:
     """A day without Spot capacity does not lose its batch."""
-    request = run_job_flow_request(Settings(market=Market.SPOT, workers=3), STAGED, "t", "b")
+    request = run_job_flow_request(Settings(market=Market.SPOT, workers=3), STAGED, "t", "b", 1)
     primary, workers = request["Instances"]["InstanceFleets"]
 
     assert primary["TargetOnDemandCapacity"] == 1
     assert workers["TargetSpotCapacity"] == 3
     spot = workers["LaunchSpecifications"]["SpotSpecification"]
     assert spot["TimeoutAction"] == "SWITCH_TO_ON_DEMAND"
-
-
-def test_both_steps_fit_the_service_model() -> None:
-    """AddJobFlowSteps takes what we build."""
-    steps = [
-        featurize_step(Settings(), STAGED, ATTEMPT, "model"),
-        pca_step(Settings(), STAGED, ATTEMPT),
-    ]
-
-    assert validate("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": steps}) == ""
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -96,7 +133,7 @@ def test_pca_reads_the_arguments_that_we_build(scaler: Scaler, k: int | None) ->
 
     parsed = pca_parser().parse_args(job_arguments(step))
 
-    assert parsed.model_version == "20261121T030000-1a2b3c4d-1"
+    assert parsed.model_version == "20261121T030000-1a2b3c4d-1.1"
     assert (parsed.k, parsed.scaler) == (k, scaler)
     assert (parsed.statistics, parsed.refit) == ("s3://lake/statistics/", "auto")
     assert k is not None or parsed.variance_target == 0.9
