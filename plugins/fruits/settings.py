@@ -46,6 +46,14 @@ class Scaler(StrEnum):
     MINMAX = "minmax"
 
 
+class Refit(StrEnum):
+    """When PCA is fitted again; the first features of a feature model are fitted in any case."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Market(StrEnum):
     """How worker nodes are bought; the primary node is always on demand."""
 
@@ -121,6 +129,11 @@ class Settings(BaseSettings):
         512, ge=1, description="The most components that the variance target may choose."
     )
     scaler: Scaler = Field(Scaler.NONE, description="How features are scaled before PCA.")
+    refit: Refit = Field(
+        Refit.AUTO,
+        description="When PCA is fitted again and every image projected again: auto, when the "
+        "current version no longer keeps the target of all images; always; or never.",
+    )
     keep_model_versions: int = Field(
         1, ge=1, description="PCA model versions whose components stay in the table."
     )
