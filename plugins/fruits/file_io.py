@@ -33,11 +33,11 @@ class PatientFileIO(PyArrowFileIO):
 
     def new_input(self, location: str) -> Any:
         """Return the file to read at *location*."""
-        return WholeObject(location) if location.endswith(WHOLE) else super().new_input(location)
+        return WholeObject(location) if _is_whole(location) else super().new_input(location)
 
     def new_output(self, location: str) -> Any:
         """Return the file to write at *location*."""
-        return WholeObject(location) if location.endswith(WHOLE) else super().new_output(location)
+        return WholeObject(location) if _is_whole(location) else super().new_output(location)
 
     def _initialize_s3_fs(self, netloc: str | None) -> FileSystem:
         _, (options,) = super()._initialize_s3_fs(netloc).__reduce__()
@@ -84,6 +84,10 @@ class WholeObject(InputFile, OutputFile):
             return objects.read_bytes(self.location)
         except MissingObjectError as error:
             raise FileNotFoundError(str(error)) from error
+
+
+def _is_whole(location: str) -> bool:
+    return location.startswith("s3://") and location.endswith(WHOLE)
 
 
 class _Writing(io.BytesIO):
