@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fruits.costs import Role
@@ -56,7 +57,11 @@ def run_job_flow_request(
         "ServiceRole": settings.service_role,
         "JobFlowRole": settings.instance_profile,
         "Instances": _instances(settings),
-        "BootstrapActions": [_limit_lifetime(settings, staged)],
+        "BootstrapActions": [
+            # The timer first: an installation that hangs must not be without it.
+            _limit_lifetime(settings, staged),
+            _install_python_env(settings, staged),
+        ],
         "Configurations": _configurations(settings),
         "AutoTerminationPolicy": {"IdleTimeout": settings.idle_minutes * 60},
         "StepConcurrencyLevel": 1,
@@ -121,6 +126,18 @@ def _limit_lifetime(settings: Settings, staged: StagedJobs) -> dict[str, Any]:
         "ScriptBootstrapAction": {
             "Path": staged.limit_lifetime,
             "Args": [str(settings.cap_minutes)],
+        },
+    }
+
+
+def _install_python_env(settings: Settings, staged: StagedJobs) -> dict[str, Any]:
+    # <environment>/bin/python; the wheelhouse's name is the hash of its lock.
+    environment = PurePosixPath(settings.node_python).parent.parent
+    return {
+        "Name": "install Python environment",
+        "ScriptBootstrapAction": {
+            "Path": staged.install_python_env,
+            "Args": [staged.wheelhouse, PurePosixPath(staged.wheelhouse).name, str(environment)],
         },
     }
 

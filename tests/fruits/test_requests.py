@@ -21,6 +21,8 @@ STAGED = StagedJobs(
     weights="s3://lake/weights/2/weights.h5",
     network="s3://lake/networks/model.onnx",
     limit_lifetime="s3://lake/bootstrap/3/limit_lifetime.sh",
+    install_python_env="s3://lake/bootstrap/4/install_python_env.sh",
+    wheelhouse=f"s3://lake/wheelhouses/{'5' * 64}",
 )
 ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").attempt("1")
 
@@ -54,6 +56,15 @@ def test_every_cluster_ends_itself() -> None:
     assert request["AutoTerminationPolicy"] == {"IdleTimeout": 300}
     assert request["BootstrapActions"][0]["ScriptBootstrapAction"]["Args"] == ["90"]
     assert request["Instances"]["TerminationProtected"] is False
+
+
+def test_every_node_gets_the_locked_environment() -> None:
+    """The action knows the wheelhouse, its lock's hash and the environment of `node_python`."""
+    request = run_job_flow_request(Settings(node_python="/opt/f/bin/python"), STAGED, "t", "b")
+
+    action = request["BootstrapActions"][1]["ScriptBootstrapAction"]
+    assert action["Path"] == STAGED.install_python_env
+    assert action["Args"] == [STAGED.wheelhouse, "5" * 64, "/opt/f"]
 
 
 def test_spot_falls_back_to_on_demand() -> None:
