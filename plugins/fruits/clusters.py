@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fruits.costs import Role
+from fruits.costs import Role, read_prices
+from fruits.spark_sizing import executor_settings
 
 if TYPE_CHECKING:
+    from fruits.costs import Price
     from fruits.settings import Settings
     from fruits.steps import StagedJobs
 
@@ -17,22 +19,30 @@ CAP_TAG = "fruits:cap-minutes"
 DISK_GB = 64
 ROOT_DISK_GB = 15  # EMR's default root volume
 
-# Executors of four cores fit every instance type from xlarge on: Python workers decode and infer
-# outside the JVM, so most of an executor's memory is overhead.
-EXECUTOR = {
-    "spark.executor.cores": "4",
-    "spark.executor.memory": "2g",
-    "spark.executor.memoryOverhead": "4g",
-    "spark.driver.memory": "2g",
-}
-
 
 def cluster_roles(settings: Settings) -> tuple[Role, ...]:
     """Return the nodes that the cluster has at the most, for pricing."""
     disk = DISK_GB + ROOT_DISK_GB
     return (
         Role("primary", settings.primary_instance_type, 1, disk),
-        Role("workers", settings.worker_instance_type, settings.workers, disk),
+        Role("workers", _dearest_worker(settings), settings.workers, disk),
+    )
+
+
+def worker_instance_types(settings: Settings) -> tuple[str, ...]:
+    """Return the types that a worker may be: on the Spot market all of the same size.
+
+    Where only one type is asked for, its lack of Spot capacity is a lack of workers.
+    """
+    if settings.market.value != "SPOT":
+        return (settings.worker_instance_type,)
+    prices = read_prices(settings.region)
+    wanted = prices.price(settings.worker_instance_type)
+    size = (wanted.vcpus, wanted.memory_gib)
+    return tuple(
+        name
+        for name, price in sorted(prices.instances.items())
+        if (price.vcpus, price.memory_gib) == size
     )
 
 
@@ -68,17 +78,37 @@ def run_job_flow_request(
         "VisibleToAllUsers": True,
         "EbsRootVolumeSize": ROOT_DISK_GB,
         "Tags": _tags(token, batch, settings.cap_minutes),
+        **_encryption(settings),
     }
 
 
+def _encryption(settings: Settings) -> dict[str, str]:
+    chosen = {
+        "SecurityConfiguration": settings.security_configuration,
+        # Without it EMR encrypts logs with a key of its own choice.
+        "LogEncryptionKmsKeyId": settings.log_key,
+    }
+    return {name: value for name, value in chosen.items() if value}
+
+
 def _instances(settings: Settings) -> dict[str, Any]:
-    placed = {"Ec2SubnetIds": [settings.subnet_id]} if settings.subnet_id else {}
     return {
-        **placed,
+        **_network(settings),
         "InstanceFleets": [_primary_fleet(settings), _worker_fleet(settings)],
         "KeepJobFlowAliveWhenNoSteps": True,
         "TerminationProtected": False,
     }
+
+
+def _network(settings: Settings) -> dict[str, Any]:
+    chosen = {
+        "Ec2SubnetIds": [settings.subnet_id] if settings.subnet_id else None,
+        # EMR makes groups of its own where it is given none, and leaves them behind.
+        "EmrManagedMasterSecurityGroup": settings.primary_security_group,
+        "EmrManagedSlaveSecurityGroup": settings.worker_security_group,
+        "ServiceAccessSecurityGroup": settings.service_security_group,
+    }
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _primary_fleet(settings: Settings) -> dict[str, Any]:
@@ -94,18 +124,34 @@ def _worker_fleet(settings: Settings) -> dict[str, Any]:
     fleet: dict[str, Any] = {
         "Name": "workers",
         "InstanceFleetType": "CORE",
-        "InstanceTypeConfigs": [_instance_type(settings.worker_instance_type)],
+        "InstanceTypeConfigs": [_instance_type(name) for name in worker_instance_types(settings)],
     }
     if settings.market.value == "SPOT":
         # A day without Spot capacity costs the on-demand price, which the cap assumes anyway.
-        spot = {"TimeoutDurationMinutes": 10, "TimeoutAction": "SWITCH_TO_ON_DEMAND"}
-        specifications = {"SpotSpecification": spot}
+        spot = {
+            "TimeoutDurationMinutes": 10,
+            "TimeoutAction": "SWITCH_TO_ON_DEMAND",
+            "AllocationStrategy": "price-capacity-optimized",
+        }
+        on_demand = {"AllocationStrategy": "lowest-price"}
+        specifications = {"SpotSpecification": spot, "OnDemandSpecification": on_demand}
         return {
             **fleet,
             "TargetSpotCapacity": settings.workers,
             "LaunchSpecifications": specifications,
         }
     return {**fleet, "TargetOnDemandCapacity": settings.workers}
+
+
+def _dearest_worker(settings: Settings) -> str:
+    prices = read_prices(settings.region)
+    types = worker_instance_types(settings)
+    # One type is priced, or refused, where the cost is counted.
+    return types[0] if len(types) == 1 else max(types, key=lambda t: _hourly(prices.price(t)))
+
+
+def _hourly(price: Price) -> float:
+    return price.ec2 + price.emr
 
 
 def _instance_type(name: str) -> dict[str, Any]:
@@ -143,8 +189,12 @@ def _install_python_env(settings: Settings, staged: StagedJobs) -> dict[str, Any
 
 
 def _configurations(settings: Settings) -> list[dict[str, Any]]:
+    worker = read_prices(settings.region).price(settings.worker_instance_type)
     spark = {
-        **EXECUTOR,
+        **executor_settings(
+            settings.worker_instance_type, worker, settings.workers, settings.engine
+        ),
+        "spark.driver.memory": "2g",
         "spark.pyspark.python": settings.node_python,
         "spark.pyspark.driver.python": settings.node_python,
         # Readers of the tables know microseconds; Spark would write INT96.

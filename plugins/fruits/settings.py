@@ -140,6 +140,23 @@ class Settings(BaseSettings):
         10, ge=1, le=120, description="A cluster without a step ends itself after these minutes."
     )
     subnet_id: str | None = Field(None, description="Subnet of the cluster; empty: the default.")
+    primary_security_group: str | None = Field(
+        None, description="Security group of the primary node; all three groups or none."
+    )
+    worker_security_group: str | None = Field(
+        None, description="Security group of the worker nodes."
+    )
+    service_security_group: str | None = Field(
+        None, description="Security group by which EMR reaches nodes in a private subnet."
+    )
+    security_configuration: str | None = Field(
+        None, description="EMR security configuration: encryption at rest and in transit."
+    )
+    log_key: str | None = Field(
+        None,
+        pattern=r"^(arn:[\w-]+:kms:[\w-]+:\d{12}:key/[\w-]+)?$",
+        description="ARN of the KMS key for the clusters' logs; empty: the bucket's default.",
+    )
     service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
     instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
     lease_minutes: int = Field(
@@ -161,6 +178,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"idle_minutes ({self.idle_minutes}) must be below cap_minutes "
                 f"({self.cap_minutes}), or it would never end a cluster"
+            )
+        groups = [
+            self.primary_security_group,
+            self.worker_security_group,
+            self.service_security_group,
+        ]
+        if any(groups) and not (all(groups) and self.subnet_id):
+            raise ValueError(
+                "primary_security_group, worker_security_group, service_security_group and "
+                "subnet_id belong together: set all four or no group at all"
             )
         return self
 

@@ -9,10 +9,11 @@ import pytest
 from botocore.validate import ParamValidator
 
 from fruits.batches import Batch
-from fruits.clusters import run_job_flow_request
-from fruits.settings import Engine, Market, Scaler, Settings
+from fruits.clusters import cluster_roles, run_job_flow_request, worker_instance_types
+from fruits.settings import EU_REGIONS, Engine, Market, Scaler, Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 from fruits_jobs.arguments import featurize_parser, pca_parser
+from local_cloud.emr.supported import unsupported
 
 STAGED = StagedJobs(
     featurize="s3://lake/jobs/1/featurize.py",
@@ -40,13 +41,61 @@ def job_arguments(step: dict[str, Any]) -> list[str]:
     return words[next(i for i, word in enumerate(words) if word.endswith(".py")) + 1 :]
 
 
+PRIVATE = {
+    "subnet_id": "subnet-0a1b2c3d",
+    "primary_security_group": "sg-1",
+    "worker_security_group": "sg-2",
+    "service_security_group": "sg-3",
+}
+ENCRYPTED = {
+    "security_configuration": "fruits",
+    "log_key": "arn:aws:kms:eu-west-3:123456789012:key/0a1b",
+}
+NETWORKS: list[dict[str, str]] = [{}, {"subnet_id": "subnet-0a1b2c3d"}, PRIVATE]
+
+
 @pytest.mark.parametrize("market", list(Market))
-@pytest.mark.parametrize("subnet", [None, "subnet-0a1b2c3d"])
-def test_the_cluster_request_fits_the_service_model(market: Market, subnet: str | None) -> None:
-    """What we send has no unknown, missing or mistyped parameter."""
-    settings = Settings(market=market, subnet_id=subnet)
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("region", [region for region in EU_REGIONS if region != "eu-south-2"])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("encryption", [{}, ENCRYPTED])
+def test_the_cluster_request_fits_the_service_model(
+    market: Market,
+    engine: Engine,
+    region: str,
+    network: dict[str, str],
+    encryption: dict[str, str],
+) -> None:
+    """What we send has no unknown, missing or mistyped parameter, however it is configured."""
+    chosen = {**network, **encryption, "region": region, "engine": engine, "market": market}
+    settings = Settings(**chosen, worker_instance_type="m6i.2xlarge")  # type: ignore[arg-type]
 
     assert validate("RunJobFlow", run_job_flow_request(settings, STAGED, "token", "batch")) == ""
+
+
+def test_the_local_emr_knows_all_that_we_send() -> None:
+    """It refuses what it does not model: nothing may only work on AWS."""
+    settings = Settings(**PRIVATE, **ENCRYPTED, market=Market.SPOT)  # type: ignore[arg-type]
+
+    assert unsupported("RunJobFlow", run_job_flow_request(settings, STAGED, "t", "b")) == []
+
+
+def test_a_cluster_is_private_and_encrypted_as_configured() -> None:
+    """Subnet, groups, security configuration and the logs' key reach the request."""
+    request = run_job_flow_request(Settings(**PRIVATE, **ENCRYPTED), STAGED, "t", "b")  # type: ignore[arg-type]
+
+    assert request["Instances"]["Ec2SubnetIds"] == ["subnet-0a1b2c3d"]
+    assert request["Instances"]["ServiceAccessSecurityGroup"] == "sg-3"
+    assert request["SecurityConfiguration"] == "fruits"
+    assert request["LogEncryptionKmsKeyId"] == ENCRYPTED["log_key"]
+
+
+def test_spot_workers_may_be_of_any_type_of_the_size() -> None:
+    """More types, more capacity; the worst case is the dearest one's on-demand price."""
+    settings = Settings(market=Market.SPOT, region="eu-west-1", worker_instance_type="c6i.2xlarge")
+
+    assert worker_instance_types(settings) == ("c5.2xlarge", "c6i.2xlarge")
+    assert cluster_roles(settings)[1].instance_type == "c5.2xlarge"
 
 
 def test_every_cluster_ends_itself() -> None:
@@ -76,6 +125,7 @@ def test_spot_falls_back_to_on_demand() -> None:
     assert workers["TargetSpotCapacity"] == 3
     spot = workers["LaunchSpecifications"]["SpotSpecification"]
     assert spot["TimeoutAction"] == "SWITCH_TO_ON_DEMAND"
+    assert spot["AllocationStrategy"] == "price-capacity-optimized"
 
 
 def test_both_steps_fit_the_service_model() -> None:
