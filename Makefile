@@ -78,6 +78,12 @@ batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components a
 test: $(READY)  ## Run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile
 
+.PHONY: chaos
+chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
+	@rm -rf var/chaos
+	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
+	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
+
 .PHONY: test-compose
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
 	@docker build $(DOCKER_BUILD_OPTIONS) --tag fruits-ingestion:0.1.0 .

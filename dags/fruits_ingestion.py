@@ -12,10 +12,21 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **Nothing new?** The run is a success, everything after `sense_changes` is skipped, no cluster.
 * **Images gone?** Their rows go, without a cluster. More than a tenth of the rows under the prefix
   asks for *Confirm removals*.
-* **Something failed?** Its log names the way out. Then clear the failed task with its *downstream*
-  tasks (not *only failed*, which leaves out the cluster): what was done stays done, and a cluster
-  that still lives is found by its token.
-* **What did it cost?** `report` writes a row to the table `runs` and `report.json` to the lake.
+* **Something failed?** Its log names the way out. What may pass by itself was retried already: AWS
+  that did not answer, another writer, a failed featurize step (once, on the same cluster). Then
+  clear the failed task with its *downstream* tasks (not *only failed*, which leaves out the
+  cluster). That clears `reserve_cluster` too: it checks the caps anew and makes the next
+  *generation*, charged to the month beside the earlier ones. A cluster that still lives is found by
+  its token and used again; steps that the earlier generation left running are cancelled; what was
+  committed stays committed.
+* **What may it cost?** No cluster whose worst case is above *Most money*, and none that would bring
+  the month above `FRUITS_MONTH_CAP_MONEY`: `reserve_cluster` fails with the arithmetic.
+* **What did it cost?** `terminate_cluster` writes it to the ledger in the lake, `report` a row to
+  the table `runs` and `report.json` to the lake.
+* **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
+  *mark success* of the run. Where it cannot run (the DAG is paused, the run deleted, Airflow down)
+  the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
+  after its last step, when idle, and at *Longest life*.
 """
 
 from __future__ import annotations
@@ -30,11 +41,13 @@ from fruits.batches import batch_id
 from fruits.operators import CreateClusterOperator
 from fruits.params import ingestion_params, run_settings
 from fruits.reports import write_report
+from fruits.retries import TransientFailures
 from fruits.run_facts import run_facts
 from fruits.sensors import ChangesSensor, ClusterSensor, StepSensor
-from fruits.settings import Settings
+from fruits.settings import load_settings
+from fruits.step_runs import attempt_of
 
-SETTINGS = Settings()
+SETTINGS = load_settings()
 FEATURES = Asset(name="fruits_features", uri=f"{SETTINGS.lake}/tables/features")
 COMPONENTS = Asset(name="fruits_components", uri=f"{SETTINGS.lake}/tables/components")
 
@@ -82,14 +95,15 @@ def stage_jobs(params: dict[str, Any]) -> dict[str, Any]:
 def reserve_cluster(
     found: dict[str, Any], staged: dict[str, Any], params: dict[str, Any]
 ) -> dict[str, Any]:
-    """Check the worst case against the caps, grant the lease, and build the cluster's request."""
+    """Check the worst case against both caps, grant the lease, and build the cluster's request."""
     return ingestion.reserve(run_settings(params), found["batch"], staged)
 
 
 @task(outlets=[FEATURES])
 def commit_features(found: dict[str, Any], step: dict[str, str], params: dict[str, Any]) -> Any:
     """Prove that every image has exactly one outcome, then commit features and quarantine."""
-    done = ingestion.commit_features(run_settings(params), found["batch"], step["attempt"])
+    attempt = attempt_of(step, "featurize")
+    done = ingestion.commit_features(run_settings(params), found["batch"], attempt)
     yield Metadata(FEATURES, {"batch": found["batch"], **done})
     return done
 
@@ -97,14 +111,15 @@ def commit_features(found: dict[str, Any], step: dict[str, str], params: dict[st
 @task(outlets=[COMPONENTS])
 def commit_components(found: dict[str, Any], step: dict[str, str], params: dict[str, Any]) -> Any:
     """Commit the components and make their model version the current one."""
-    done = ingestion.commit_components(run_settings(params), found["batch"], step["attempt"])
+    attempt = attempt_of(step, "pca")
+    done = ingestion.commit_components(run_settings(params), found["batch"], attempt)
     yield Metadata(COMPONENTS, {"batch": found["batch"], **done})
     return done
 
 
 @task(retries=5, retry_exponential_backoff=2.0)
 def terminate_cluster(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
-    """End every cluster that carries the run's token, and say what it cost."""
+    """End every cluster that carries the run's token, and write down what they cost."""
     return ingestion.terminate(run_settings(params), batch_id(dag_run.run_after, dag_run.run_id))
 
 
@@ -134,6 +149,7 @@ with DAG(
     default_args={
         "retries": 2,
         "retry_delay": timedelta(seconds=SETTINGS.poll_seconds),
+        "retry_policy": TransientFailures(),
         "region_name": SETTINGS.region,
     },
     doc_md=__doc__,
@@ -155,7 +171,7 @@ with DAG(
         task_id="await_cluster",
         job_flow_id=CLUSTER,
         reserved=RESERVED,
-        timeout=timedelta(minutes=30),
+        timeout=timedelta(minutes=SETTINGS.ready_minutes),
         **WAIT,
     )
 
@@ -181,6 +197,7 @@ with DAG(
         trigger_rule=TriggerRule.NONE_FAILED,
         step="pca",
         wanted_by="reduce",
+        last=True,
         build_step=ingestion.pca_request,
         **step_inputs,
     )

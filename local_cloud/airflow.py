@@ -10,10 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
+from local_cloud.emr.processes import end_tree, session_of
 from local_cloud.s3 import free_port
 
 PROCESSES = {
@@ -24,6 +29,10 @@ PROCESSES = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
+
+
+# In the environment of everything that an Airflow starts, its tasks included.
+FOLDER_MARK = "LOCAL_AIRFLOW_FOLDER"
 
 
 class AirflowError(RuntimeError):
@@ -64,7 +73,7 @@ class LocalAirflow:
         try:
             for name, arguments in PROCESSES.items():
                 self._running[name] = self._spawn(name, arguments)
-            self._wait_until_healthy(timeout)
+            self.wait_until_healthy(timeout)
         except BaseException:  # an interruption, too, must leave no process
             self.stop()
             raise
@@ -82,10 +91,27 @@ class LocalAirflow:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._running.clear()
+        # Tasks outlive a scheduler that was killed.
+        end_tree((FOLDER_MARK, str(self.folder)))
+
+    def kill(self, *names: str) -> None:
+        """End processes of PROCESSES the way a lost machine does: at once, their tasks included."""
+        # Stopped first: none may live to see another die, and tell the API server.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in (process for name in names for process in self.processes(name)):
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+        for name in names:
+            self._running.pop(name).wait()
+
+    def revive(self, *names: str) -> None:
+        """Start processes that were killed again; it does not wait until they are healthy."""
+        for name in names:
+            self._running[name] = self._spawn(name, PROCESSES[name])
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return what the REST API answers to *method* on ``/api/v2``/*path*, as parsed JSON."""
-        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         data = json.dumps(body).encode() if body is not None else None
         return self._request(method, f"{self.url}/api/v2/{path}", data, headers)
 
@@ -103,6 +129,7 @@ class LocalAirflow:
     def _settings(self) -> dict[str, str]:
         return {
             "AIRFLOW_HOME": str(self.folder),
+            FOLDER_MARK: str(self.folder),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -154,6 +181,23 @@ class LocalAirflow:
     def _airflow(self) -> str:
         return str(Path(sys.executable).with_name("airflow"))
 
+    def wait_until_healthy(self, timeout: float = 120) -> None:
+        """Return once all processes say so; AirflowError when one ended, or after *timeout* s."""
+        deadline = time.monotonic() + timeout
+        while not self._healthy():
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
+            time.sleep(0.5)
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Return one of PROCESSES with everything that it started; none after its end."""
+        if name not in self._running or self._running[name].poll() is not None:
+            return []
+        # Its session: Airflow changes the titles of its processes, and so hides their environment.
+        leader = self._running[name].pid
+        return [process for process in psutil.process_iter() if session_of(process) == leader]
+
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
@@ -164,20 +208,13 @@ class LocalAirflow:
             return False
         return all(part.get("status") == "healthy" for part in health.values())
 
-    def _wait_until_healthy(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while not self._healthy():
-            self._check_alive()
-            if time.monotonic() > deadline:
-                raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
-            time.sleep(0.5)
-
     def _check_alive(self) -> None:
         for name, process in self._running.items():
             if process.poll() is not None:
                 tail = self._log(name).read_text(errors="replace")[-2000:]
                 raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
 
+    @cached_property
     def _token(self) -> str:
         return str(self._request("GET", f"{self.url}/auth/token", None, {})["access_token"])
 

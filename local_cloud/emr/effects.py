@@ -9,12 +9,13 @@ import traceback
 from collections.abc import Callable
 from functools import partial, singledispatchmethod
 
-from local_cloud.emr import bootstrapping, events, stepping
+from local_cloud.emr import bootstrapping, capacity, events, stepping
 from local_cloud.emr.model import Cluster
 from local_cloud.emr.programs import EndedError, Programs, cluster_mark, step_mark
 from local_cloud.emr.site import Site
 
 _LAST_LOGS = 5.0  # seconds for the threads of ended steps to bring their logs, at the very end
+_CAPACITY_INTERVAL = 0.2  # seconds between two looks for machines that could not be had
 INTERRUPT_GRACE = 5.0  # seconds between SEND_INTERRUPT's SIGTERM and SIGKILL
 
 Send = Callable[[str, events.Event], object]
@@ -62,6 +63,9 @@ class Effects:
 
     @_do.register
     def _provision(self, _effect: events.Provision, cluster: Cluster) -> None:
+        while capacity.is_short(cluster, self._site.store.folder):
+            self.programs.check(cluster_mark(cluster.id))
+            time.sleep(_CAPACITY_INTERVAL)
         for node in self._site.nodes(cluster):
             node.prepare()
         self._send(cluster.id, events.NodesProvisioned())

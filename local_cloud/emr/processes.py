@@ -97,7 +97,7 @@ class _Victims:
 
     def _look(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
-            if _carries(process, self._marker) or _session_of(process) in self._sessions:
+            if _carries(process, self._marker) or session_of(process) in self._sessions:
                 yield process
         yield from _descendants(self._known)
 
@@ -132,7 +132,8 @@ def _carries(process: psutil.Process, marker: tuple[str, str]) -> bool:
         return False
 
 
-def _session_of(process: psutil.Process) -> int | None:
+def session_of(process: psutil.Process) -> int | None:
+    """Return the session that a process belongs to, None when it is gone."""
     try:
         return os.getsid(process.pid)
     except OSError:

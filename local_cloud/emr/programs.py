@@ -42,6 +42,12 @@ class Programs:
                 self._roots[mark, environment[mark]].append(processes.identify(process.pid))
             return process
 
+    def check(self, mark: tuple[str, str]) -> None:
+        """Raise EndedError when *mark* was ended."""
+        with self._lock:
+            if mark in self._ended:
+                raise EndedError(f"{mark} was ended")
+
     def end(
         self, mark: tuple[str, str], known: Iterable[ProcessId] = (), grace: float = 0.0
     ) -> None:

@@ -54,7 +54,7 @@ class EmrEndpoint:
     ) -> None:
         self.journal = Journal(folder, clock)
         self._bind = bind
-        self._server = _Server((bind, port), self.answer)
+        self._server = _Server((bind, port), self.answer, clock)
         services = services | {"AWS_ENDPOINT_URL_EMR": self.endpoint_url}
         site = Site(Store(folder), self.journal, Objects(services), buckets, services)
         self.plane = ControlPlane(site, clock)
@@ -87,15 +87,16 @@ class EmrEndpoint:
     def answer(self, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer one request and write it, with its answer, to the journal."""
         entry: dict[str, Any] = {"action": headers.get("X-Amz-Target")}
+        agent = headers.get("User-Agent")
         try:
             answer = self._carry_out(headers, body, entry)
             content = protocol.serialize(entry["action"], answer)
         except EmrError as error:
-            return self._refuse(entry, error)
+            return self._refuse(entry, error, agent)
         except Exception as error:
             log.exception("The EMR endpoint failed in %s", entry["action"])
-            return self._refuse(entry, EmrError(f"{type(error).__name__}: {error}"))
-        self.journal.write("call", **entry, answer=answer)
+            return self._refuse(entry, EmrError(f"{type(error).__name__}: {error}"), agent)
+        self.journal.write("call", **entry, agent=agent, answer=answer)
         return Response(200, content)
 
     def _carry_out(
@@ -108,8 +109,9 @@ class EmrEndpoint:
         with self.plane.lock:
             return ACTIONS[entry["action"]](Call(**entry), self.plane)
 
-    def _refuse(self, entry: dict[str, Any], error: EmrError) -> Response:
-        self.journal.write("call", **entry, error={"code": error.code, "message": error.message})
+    def _refuse(self, entry: dict[str, Any], error: EmrError, agent: str | None) -> Response:
+        told = {"code": error.code, "message": error.message}
+        self.journal.write("call", **entry, agent=agent, error=told)
         return Response(error.status, protocol.error_body(error))
 
     def __enter__(self) -> Self:
@@ -131,8 +133,10 @@ class _Server(ThreadingHTTPServer):
         self,
         address: tuple[str, int],
         answer: Callable[[Mapping[str, str], bytes], Response],
+        clock: Callable[[], float],
     ) -> None:
         self.answer = answer
+        self.clock = clock
         super().__init__(address, _Handler)
 
 
@@ -150,6 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         headers = {name.title(): value for name, value in self.headers.items()}
         self._send(self.server.answer(headers, self.rfile.read(length)))
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the Date header: by the clock that gives clusters their times, as on EMR."""
+        return super().date_time_string(self.server.clock() if timestamp is None else timestamp)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the journal has every call."""

@@ -16,6 +16,7 @@ class Store:
     """The clusters under *folder*/clusters/<id>/cluster.json."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._folder = folder / "clusters"
         self._folder.mkdir(parents=True, exist_ok=True)
 

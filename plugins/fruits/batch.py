@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.errors import FruitsError
-from fruits.lifecycle import await_cluster, create_cluster, emr_client, run_step
+from fruits.leases import renew_lease
+from fruits.lifecycle import await_cluster, create_cluster, emr_client
 from fruits.progress import describe_failure, describe_progress
-from fruits.settings import Settings
+from fruits.settings import Settings, SettingsError, load_settings
+from fruits.step_runs import run_step
 from fruits.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ class ShellRun:
         with self.terminal.stage("Create a cluster"):
             promise = ingestion.reserve(self.settings, token, staged)
             self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
+            self.summary[f"promised or spent in {promise['month']}"] = (
+                f"{promise['month_so_far']:.2f} of {self.settings.month_cap_money:.2f} "
+                f"{promise['currency']}"
+            )
         try:
             cluster_id = create_cluster(self.settings.region, promise["request"], token)
             self.terminal.say(f"{cluster_id} in {self.settings.region}")
@@ -108,7 +112,13 @@ class ShellRun:
     def _run_steps(self, client: EMRClient, cluster_id: str, staged: dict[str, str]) -> None:
         model = self.sensed["feature_model"]
         with self.terminal.stage("Wait until it is ready"):
-            await_cluster(client, cluster_id, poll=self.settings.poll_seconds)
+            await_cluster(
+                client,
+                cluster_id,
+                timeout=self.settings.ready_minutes * 60,
+                poll=self.settings.poll_seconds,
+                on_poll=self._renew,
+            )
         if self.sensed["featurize"]:
             with self.terminal.stage("Featurize"):
                 step = ingestion.featurize_request(self.settings, staged, self.attempt, model)
@@ -140,23 +150,33 @@ class ShellRun:
     def _terminate(self) -> None:
         with self.terminal.stage("Terminate the cluster"):
             ended = ingestion.terminate(self.settings, self.batch)
-        cost = f"{ended['cost']:.2f} {ended['currency']}"
         self.summary["cluster"] = f"{', '.join(ended['clusters'])}, lived {ended['seconds']:.0f} s"
-        self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
+        if ended["cost"] is not None:
+            cost = f"{ended['cost']:.2f} {ended['currency']}"
+            self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
 
     def _run_step(
         self, client: EMRClient, cluster_id: str, name: str, step: dict[str, Any]
     ) -> None:
         work = self.attempt.work(name)
+
+        def look() -> None:
+            self._renew()
+            self.terminal.progress(describe_progress(work))
+
         run_step(
             client,
             cluster_id,
             step,
             timeout=self.settings.cap_minutes * 60,
             poll=self.settings.poll_seconds,
-            on_poll=lambda: self.terminal.progress(describe_progress(work)),
+            on_poll=look,
             explain=lambda: describe_failure(work),
         )
+
+    def _renew(self) -> None:
+        """Say that the cluster is still wanted: else the watchdog ends it."""
+        renew_lease(self.settings.lake, self.batch)
 
 
 def main() -> int:
@@ -164,16 +184,14 @@ def main() -> int:
     argparse.ArgumentParser(prog="python -m fruits.batch", description=__doc__).parse_args()
     terminal, now = Terminal(), datetime.now(UTC)
     try:
-        settings = Settings()
-    except ValidationError as wrong:
-        for error in wrong.errors():
-            name = "_".join(("FRUITS", *map(str, error["loc"]))).upper()
-            terminal.say(f"[bold red]{name}[/bold red] {error['msg']}")
+        settings = load_settings()
+    except SettingsError as error:
+        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
         return 2
     batch = Batch(settings.lake, batch_id(now, f"shell {now.isoformat()} {secrets.token_hex(4)}"))
     terminal.show_warnings()
     terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {settings.images_uri} -> {batch.lake}")
-    run = ShellRun(settings, terminal, batch.attempt("1"))
+    run = ShellRun(settings, terminal, batch.numbered(1, 1))
     started = time.monotonic()
     try:
         run.ingest()

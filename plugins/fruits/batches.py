@@ -33,6 +33,10 @@ class Batch:
         """Return the places of the attempt *name*: letters, digits, dots."""
         return Attempt(self, name)
 
+    def numbered(self, generation: int, number: int) -> Attempt:
+        """Return the places of a step's try *number*, from 1, on the cluster of *generation*."""
+        return self.attempt(f"{generation}.{number}")
+
 
 @dataclass(frozen=True)
 class Attempt:

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 TOKEN_TAG = "fruits:token"  # noqa: S105  (the name of a tag)
 BATCH_TAG = "fruits:batch"
+GENERATION_TAG = "fruits:generation"
 CAP_TAG = "fruits:cap-minutes"
 DISK_GB = 64
 ROOT_DISK_GB = 15  # EMR's default root volume
+NODE_DISK_GB = DISK_GB + ROOT_DISK_GB
 
 
 def cluster_roles(settings: Settings) -> tuple[Role, ...]:
     """Return the nodes that the cluster has at the most, for pricing."""
-    disk = DISK_GB + ROOT_DISK_GB
     return (
-        Role("primary", settings.primary_instance_type, 1, disk),
-        Role("workers", _dearest_worker(settings), settings.workers, disk),
+        Role("primary", settings.primary_instance_type, 1, NODE_DISK_GB),
+        Role("workers", _dearest_worker(settings), settings.workers, NODE_DISK_GB),
     )
 
 
@@ -52,7 +53,7 @@ def cluster_name(token: str) -> str:
 
 
 def run_job_flow_request(
-    settings: Settings, staged: StagedJobs, token: str, batch: str
+    settings: Settings, staged: StagedJobs, token: str, batch: str, generation: int
 ) -> dict[str, Any]:
     """Return RunJobFlow's parameters for a cluster that ends itself whatever becomes of us.
 
@@ -77,7 +78,7 @@ def run_job_flow_request(
         "StepConcurrencyLevel": 1,
         "VisibleToAllUsers": True,
         "EbsRootVolumeSize": ROOT_DISK_GB,
-        "Tags": _tags(token, batch, settings.cap_minutes),
+        "Tags": _tags(token, batch, generation, settings.cap_minutes),
         **_encryption(settings),
     }
 
@@ -203,10 +204,12 @@ def _configurations(settings: Settings) -> list[dict[str, Any]]:
     return [{"Classification": "spark-defaults", "Properties": spark}]
 
 
-def _tags(token: str, batch: str, cap_minutes: int) -> list[dict[str, str]]:
+def _tags(token: str, batch: str, generation: int, cap_minutes: int) -> list[dict[str, str]]:
     tags = {
         TOKEN_TAG: token,
         BATCH_TAG: batch,
+        # What the cluster costs is charged to the promise that allowed it.
+        GENERATION_TAG: str(generation),
         # The watchdog knows tags and leases, no settings: the cap travels with the cluster.
         CAP_TAG: str(cap_minutes),
         # AmazonEMRServicePolicy_v2 lets EMR touch nothing without this tag.

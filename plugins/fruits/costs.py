@@ -1,12 +1,14 @@
-"""What a cluster can cost at the worst, before it exists: numbers in, arithmetic spelled out.
+"""What a cluster can cost at the worst, and what it did cost: numbers in, arithmetic spelled out.
 
-Prices come from a dated table in this folder. A cluster is charged here for every node at its
-on-demand price (Spot too), from creation to its cap, with EMR's fee and its disks.
+Prices come from a dated table in this folder (`python -m fruits.prices` refreshes it). A cluster is
+charged here for every node at its on-demand price (Spot too), with EMR's fee and its disks: at the
+worst from creation to its cap and a margin, in the end for as long as each node lived.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -17,6 +19,13 @@ from fruits.errors import FruitsError
 
 TABLE = Path(__file__).with_name("prices.json")
 HOURS_PER_MONTH = 730  # AWS's own month for storage
+# Minutes between two looks of the watchdog.
+WATCHDOG_PERIOD = 10
+# Minutes after the cap that a promise covers: one period of the watchdog, and 5 in which it looks
+# and EMR ends the cluster.
+MARGIN = WATCHDOG_PERIOD + 5
+# EC2 bills no less than one minute.
+LEAST_SECONDS = 60
 
 
 class UnknownPriceError(FruitsError):
@@ -87,15 +96,25 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """One instance as it was billed: its type, how long it lived (s), and its disk (GB)."""
+
+    instance_type: str
+    seconds: float
+    disk_gb: int
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A cost with the lines that add up to it."""
+    """A cost with what adds up to it, a line for each role."""
 
     amount: float
     currency: str
+    minutes: float
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join((*self.lines, f"= {self.amount:.2f} {self.currency}"))
+        return f"{' + '.join(self.lines)} = {self.amount:.2f} {self.currency}"
 
 
 def read_prices(region: str, table: Path = TABLE) -> PriceTable:
@@ -117,42 +136,63 @@ def check_age(prices: PriceTable, today: date, max_age_days: int) -> None:
     if today - prices.as_of > timedelta(days=max_age_days):
         raise OldPricesError(
             f"The price table is of {prices.as_of}, more than {max_age_days} days old.",
-            "Refresh it, or allow its age with FRUITS_PRICES_MAX_AGE_DAYS.",
+            "Refresh it with `python -m fruits.prices`, or allow its age with "
+            "FRUITS_PRICES_MAX_AGE_DAYS.",
             as_of=prices.as_of,
             max_age_days=max_age_days,
         )
 
 
 def cost(roles: tuple[Role, ...], minutes: float, prices: PriceTable) -> Estimate:
-    """Return what the nodes of *roles* cost in *minutes*; EC2 bills no less than one minute."""
-    hours = max(minutes, 1) / 60
+    """Return what the nodes of *roles* cost in *minutes*."""
+    hours = max(minutes * 60, LEAST_SECONDS) / 3600
     amounts = [_role_cost(role, hours, prices) for role in roles]
     lines = tuple(line for _, line in amounts)
-    return Estimate(sum(amount for amount, _ in amounts), prices.currency, lines)
+    return Estimate(sum(amount for amount, _ in amounts), prices.currency, minutes, lines)
 
 
-def check_cap(worst_case: Estimate, cap: float) -> None:
-    """Raise CostCapError, with the arithmetic, if *worst_case* is above *cap*."""
-    if worst_case.amount > cap:
+def worst_case(roles: tuple[Role, ...], cap_minutes: float, prices: PriceTable) -> Estimate:
+    """Return what the nodes of *roles* cost if they live to their cap and MARGIN beyond it."""
+    return cost(roles, cap_minutes + MARGIN, prices)
+
+
+def spent(usages: Iterable[Usage], prices: PriceTable) -> float:
+    """Return what the instances cost in the end, in the currency of *prices*."""
+    return sum(
+        _hourly(prices.price(used.instance_type), used.disk_gb, prices)
+        * max(used.seconds, LEAST_SECONDS)
+        / 3600
+        for used in usages
+    )
+
+
+def check_cap(promise: Estimate, cap: float) -> None:
+    """Raise CostCapError, with the arithmetic, if *promise*, a worst case, is above *cap*."""
+    if promise.amount > cap:
         raise CostCapError(
-            f"This cluster could cost {worst_case.amount:.2f} {worst_case.currency}, "
-            f"its cap is {cap:.2f}:\n{worst_case}\n",
+            f"This cluster could cost {promise.amount:.2f} {promise.currency} in its "
+            f"{promise.minutes - MARGIN:g} minutes and {MARGIN} more until the watchdog has ended "
+            f"it, above FRUITS_CAP_MONEY ({cap:.2f}): {promise}.",
             "Take fewer or smaller workers or fewer minutes, or raise the cap.",
-            worst_case=worst_case.amount,
+            worst_case=promise.amount,
             cap=cap,
-            currency=worst_case.currency,
+            currency=promise.currency,
         )
 
 
 def _role_cost(role: Role, hours: float, prices: PriceTable) -> tuple[float, str]:
     price = prices.price(role.instance_type)
     disk = role.disk_gb * prices.gp3 / HOURS_PER_MONTH
-    amount = role.count * (price.ec2 + price.emr + disk) * hours
+    amount = role.count * _hourly(price, role.disk_gb, prices) * hours
     line = (
         f"{role.name}: {role.count} x {role.instance_type} x ({price.ec2:g} EC2 + {price.emr:g} EMR"
         f" + {disk:.4f} for {role.disk_gb} GB) {prices.currency}/h x {hours:.2f} h = {amount:.2f}"
     )
     return amount, line
+
+
+def _hourly(price: Price, disk_gb: int, prices: PriceTable) -> float:
+    return price.ec2 + price.emr + disk_gb * prices.gp3 / HOURS_PER_MONTH
 
 
 @cache

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class FruitsError(Exception):
     """A failure that a person has to act on: *what* happened and, if there is one, the *way_out*.
 
     Every further keyword becomes an attribute, so that callers need not parse the message.
+    *transient* says of a class of failures that the same attempt may succeed a little later.
     """
+
+    transient: ClassVar[bool] = False
 
     def __init__(self, what: str, way_out: str = "", **facts: object) -> None:
         # Both are args, so that the exception survives pickling between processes.
@@ -36,6 +41,7 @@ class WrongBucketError(FruitsError):
 class ListingError(FruitsError):
     """The images could not be listed to the end; fields: bucket, prefix."""
 
+    transient = True
     bucket: str
     prefix: str
 
@@ -80,6 +86,7 @@ class StaleManifestError(FruitsError):
 class CommitConflictError(FruitsError):
     """Other writers won every attempt at a commit; fields: table, attempts."""
 
+    transient = True
     table: str
     attempts: int
 

@@ -7,15 +7,20 @@ are imported inside, so that a DAG file may import this module.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fruits.batches import Attempt, Batch
 from fruits.clusters import cluster_roles, run_job_flow_request
-from fruits.costs import check_age, check_cap, cost, read_prices
+from fruits.costs import check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mypy_boto3_emr import EMRClient
 
 log = logging.getLogger(__name__)
 
@@ -86,32 +91,52 @@ def stage(settings: Settings) -> dict[str, str]:
 def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str, Any]:
     """Promise a cluster for *token*: check its worst case against the caps, grant the lease.
 
-    The answer has RunJobFlow's parameters, so that no cluster is created unchecked.
+    The answer has RunJobFlow's parameters, so that no cluster is created unchecked. Every call is a
+    new generation, charged to the month until it is settled.
 
-    Raises CostCapError, with the arithmetic, OldPricesError or UnknownPriceError.
+    Raises CostCapError or MonthCapError, with the arithmetic, OldPricesError or UnknownPriceError.
     """
-    from fruits.leases import grant_lease
+    from fruits import ledger
+    from fruits.leases import Lease, grant_lease
+    from fruits.objects import storage_time
 
-    now = datetime.now(UTC)
+    now = storage_time(settings.lake)
     prices = read_prices(settings.region)
     check_age(prices, now.date(), settings.prices_max_age_days)
-    worst_case = cost(cluster_roles(settings), settings.cap_minutes, prices)
-    log.info("At the worst this cluster costs:\n%s", worst_case)
-    check_cap(worst_case, settings.cap_money)
-    lease = grant_lease(
+    promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)
+    check_cap(promise, settings.cap_money)
+    generation = _next_generation(settings.lake, token, now)
+    entry = ledger.Entry(token, generation, round(promise.amount, 4), promise.currency, now)
+    month = ledger.reserve(settings.lake, entry, settings.month_cap_money)
+    log.info("At the worst this cluster costs %s", promise)
+    log.info("With it, %s comes to %.2f %s", entry.month, month, entry.currency)
+    grant_lease(
         settings.lake,
-        token,
-        minutes=settings.lease_minutes,
-        worst_case=worst_case.amount,
-        currency=worst_case.currency,
+        Lease(token, generation, settings.lease_minutes, entry.worst_case, entry.currency),
     )
     return {
         "token": token,
-        "generation": lease.generation,
-        "worst_case": round(worst_case.amount, 4),
-        "currency": worst_case.currency,
-        "request": run_job_flow_request(settings, StagedJobs(**staged), token, token),
+        "generation": generation,
+        "worst_case": entry.worst_case,
+        "currency": entry.currency,
+        "month": entry.month,
+        "month_so_far": round(month, 4),
+        "request": run_job_flow_request(settings, StagedJobs(**staged), token, token, generation),
     }
+
+
+def _next_generation(lake: str, token: str, now: datetime) -> int:
+    """Return the number after the highest that the lease or the ledger knows.
+
+    A task that was thought dead may renew an older generation's lease at this moment: a number that
+    came twice would charge two clusters once and let two attempts write to the same folders.
+    """
+    from fruits.leases import read_lease
+    from fruits.ledger import recent_entries
+
+    lease = read_lease(lake, token)
+    charged = [entry.generation for entry in recent_entries(lake, now, token)]
+    return max([lease.generation if lease else 0, *charged]) + 1
 
 
 def featurize_request(
@@ -135,7 +160,9 @@ def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dic
     """Commit what the featurize step wrote, once it is proven complete."""
     from fruits import commits
     from fruits.lake import open_catalog
+    from fruits.leases import renew_lease
 
+    renew_lease(settings.lake, batch_id)  # the cluster is wanted after this commit, too
     attempt = Batch(settings.lake, batch_id).attempt(attempt_name)
     committed = commits.commit_features(
         open_catalog(),
@@ -151,7 +178,9 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
     """Commit what the PCA step wrote, and make its model version the current one."""
     from fruits import commits
     from fruits.lake import open_catalog
+    from fruits.leases import renew_lease
 
+    renew_lease(settings.lake, batch_id)
     attempt = Batch(settings.lake, batch_id).attempt(attempt_name)
     fitted = commits.commit_components(
         open_catalog(),
@@ -167,24 +196,54 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
 
 
 def terminate(settings: Settings, token: str) -> dict[str, Any]:
-    """End every cluster of *token*, confirm it, end the lease; return lifetimes (s) and cost."""
+    """End every cluster of *token*, confirm it, and settle the ledger.
+
+    The lease ends first: from then on the watchdog ends the clusters too, should this die. Returns
+    the clusters, their lifetimes (s), and the promises and costs of all generations of the token;
+    the cost is None if it is not known yet, which fails nothing: the watchdog settles later.
+    """
     from fruits.leases import end_lease
     from fruits.lifecycle import emr_client, find_clusters, lifetime, terminate_cluster
 
-    client = emr_client(settings.region)
-    ended = [
-        terminate_cluster(client, cluster_id, poll=min(settings.poll_seconds, 15))
-        for cluster_id in find_clusters(client, token)
-    ]
     end_lease(settings.lake, token)
-    seconds = [lifetime(cluster) for cluster in ended]
-    prices, roles = read_prices(settings.region), cluster_roles(settings)
-    spent = sum(cost(roles, lived / 60, prices).amount for lived in seconds)
-    for cluster, lived in zip(ended, seconds, strict=True):
-        log.info("Cluster %s ended after %.0f s", cluster["Id"], lived)
+    client = emr_client(settings.region)
+
+    def end(cluster_id: str) -> dict[str, Any] | None:
+        return terminate_cluster(client, cluster_id, poll=min(settings.poll_seconds, 15))
+
+    found = find_clusters(client, token)
+    # All at once: one that does not end must not keep the others alive.
+    with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
+        ended = [cluster for cluster in pool.map(end, found) if cluster]
+    for cluster in ended:
+        log.info("Cluster %s ended after %.0f s", cluster["Id"], lifetime(cluster))
     return {
         "clusters": [cluster["Id"] for cluster in ended],
-        "seconds": round(sum(seconds), 1),
-        "cost": round(spent, 4),
+        "seconds": round(sum(lifetime(cluster) for cluster in ended), 1),
+        **_settled(settings, client, token),
+    }
+
+
+def _settled(settings: Settings, client: EMRClient, token: str) -> dict[str, Any]:
+    """Settle what is open of *token*; return what its generations were promised and cost."""
+    from fruits.ledger import recent_entries
+    from fruits.objects import storage_time
+    from fruits.settlements import settle_entries
+
+    unknown: dict[str, Any] = {"promised": None, "cost": None, "currency": None}
+    try:
+        now, prices = storage_time(settings.lake), read_prices(settings.region)
+        entries = recent_entries(settings.lake, now, token)
+        settle_entries(
+            client, settings.lake, entries, prices, settled_by="terminate_cluster", now=now
+        )
+        entries = recent_entries(settings.lake, now, token)
+    except Exception:  # whatever it is: the clusters have ended, and that is what counts
+        log.exception("What %s cost is not known yet: the watchdog settles it later", token)
+        return unknown
+    costs = [entry.spent for entry in entries if entry.spent is not None]
+    return {
+        "promised": round(sum(entry.worst_case for entry in entries), 4),
+        "cost": round(sum(costs), 4) if len(costs) == len(entries) else None,
         "currency": prices.currency,
     }

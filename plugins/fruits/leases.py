@@ -1,36 +1,41 @@
-"""A lease: the object in S3 that says until when somebody wants a cluster.
+"""A lease: the object in S3 that says that somebody wants a cluster, and for how long.
 
 Whoever waits for the cluster renews it. When nobody does, the watchdog ends the cluster: it needs
-neither the DAG nor its database, only tags and leases.
+neither the DAG nor its database, only tags and leases. A lease's age is told by S3's own clock (how
+long before the answer it was written), so that no machine's wrong clock ends or keeps a cluster.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
 
 from fruits.errors import MissingObjectError
-from fruits.objects import read_json, write_json
+from fruits.objects import read_json_and_age, write_json
 
 
 @dataclass(frozen=True)
 class Lease:
     """One run's claim on its cluster.
 
-    *generation* counts the clusters that the run was allowed, each with its *worst_case* cost;
-    *until* is when the claim ends unless it is renewed by *minutes*.
+    *generation* counts the clusters that the run was allowed, each with its *worst_case* cost; the
+    claim is over *minutes* after it was last written, or when it was *ended*. *age* is how long ago
+    that was when the lease was read.
     """
 
     token: str
     generation: int
-    until: datetime
-    minutes: int
+    minutes: float
     worst_case: float
     currency: str
+    ended: bool = False
+    age: timedelta = field(default=timedelta(0), compare=False)
 
-    def is_over(self, now: datetime) -> bool:
-        """Say whether nobody wants the cluster any more."""
-        return now >= self.until
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody wants the cluster any more."""
+        return self.ended or self.age >= timedelta(minutes=self.minutes)
 
 
 def lease_uri(lake: str, token: str) -> str:
@@ -41,43 +46,37 @@ def lease_uri(lake: str, token: str) -> str:
 def read_lease(lake: str, token: str) -> Lease | None:
     """Return the lease of *token*, or None if there never was one."""
     try:
-        content = read_json(lease_uri(lake, token))
+        content, age = read_json_and_age(lease_uri(lake, token))
     except MissingObjectError:
         return None
-    return Lease(**content | {"until": datetime.fromisoformat(content["until"])})
+    return Lease(**content, age=age)
 
 
-def grant_lease(
-    lake: str,
-    token: str,
-    *,
-    minutes: int,
-    worst_case: float,
-    currency: str,
-    now: datetime | None = None,
-) -> Lease:
-    """Write the lease of the next generation of *token* and return it."""
-    previous = read_lease(lake, token)
-    generation = previous.generation + 1 if previous else 1
-    until = (now or datetime.now(UTC)) + timedelta(minutes=minutes)
-    lease = Lease(token, generation, until, minutes, worst_case, currency)
+def grant_lease(lake: str, lease: Lease) -> None:
+    """Write the *lease* of a new generation of its token, in place of the one before."""
     _write(lake, lease)
-    return lease
 
 
-def renew_lease(lake: str, token: str, now: datetime | None = None) -> None:
-    """Extend the lease of *token* by its minutes from *now*; without one there is nothing to do."""
-    if lease := read_lease(lake, token):
-        now = now or datetime.now(UTC)
-        _write(lake, replace(lease, until=now + timedelta(minutes=lease.minutes)))
+def renew_lease(lake: str, token: str) -> None:
+    """Let the lease of *token* begin again; one that was ended, or never granted, stays so."""
+    lease = read_lease(lake, token)
+    if lease and not lease.ended:
+        _write(lake, lease)
 
 
-def end_lease(lake: str, token: str, now: datetime | None = None) -> None:
+def end_lease(lake: str, token: str) -> None:
     """Let the lease of *token* end now: a cluster that is still alive is nobody's."""
     if lease := read_lease(lake, token):
-        _write(lake, replace(lease, until=now or datetime.now(UTC)))
+        _write(lake, replace(lease, ended=True))
 
 
 def _write(lake: str, lease: Lease) -> None:
-    content = asdict(lease) | {"until": lease.until.isoformat()}
+    content: dict[str, Any] = {
+        "token": lease.token,
+        "generation": lease.generation,
+        "minutes": lease.minutes,
+        "worst_case": lease.worst_case,
+        "currency": lease.currency,
+        "ended": lease.ended,
+    }
     write_json(lease_uri(lake, lease.token), content)

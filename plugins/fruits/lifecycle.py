@@ -1,4 +1,4 @@
-"""A cluster's life in EMR calls: find or create, wait, run a step, end.
+"""A cluster's life in EMR calls: find or create, wait, end.
 
 Every function takes an EMR client and polls; none keeps state, so any of them can be called again.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import TOKEN_TAG, cluster_name
@@ -17,13 +17,12 @@ from fruits.errors import FruitsError
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
     from mypy_boto3_emr.literals import ClusterStateType
-    from mypy_boto3_emr.type_defs import ClusterTypeDef, StepTypeDef
+    from mypy_boto3_emr.type_defs import ClusterTypeDef, InstanceTypeDef
 
 log = logging.getLogger(__name__)
 
 LIVE: tuple[ClusterStateType, ...] = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
-STEP_FAILED = ("FAILED", "CANCELLED", "INTERRUPTED")
 
 
 class ClusterFailedError(FruitsError):
@@ -35,22 +34,10 @@ class ClusterFailedError(FruitsError):
     log_uri: str
 
 
-class StepFailedError(FruitsError):
-    """A step did not complete; fields: cluster_id, step_id, state, reason, log_uri.
-
-    *log_uri* is the folder of the step's controller, stdout and stderr.
-    """
-
-    cluster_id: str
-    step_id: str
-    state: str
-    reason: str
-    log_uri: str
-
-
 class WaitTimeoutError(FruitsError):
     """A cluster or a step was not where it should be in time; field: seconds."""
 
+    transient = True
     seconds: float
 
 
@@ -71,28 +58,27 @@ def emr_client(region: str, *, retries: bool = True) -> EMRClient:
     return boto3.client("emr", region_name=region, config=Config(**kept))
 
 
-def find_clusters(
-    client: EMRClient, token: str, states: tuple[ClusterStateType, ...] | None = None
-) -> list[str]:
+def find_clusters(client: EMRClient, token: str, *, live: bool = False) -> list[str]:
     """Return the ids of the clusters that carry *token* as their tag, the newest first.
 
-    *states* narrows the search; without it, clusters that have ended in the last week count too.
+    Clusters that have ended in the last week count too, unless only *live* ones are asked for. Both
+    searches go by EMR's clock: one that trusted a clock that is ahead would find nothing.
     """
-    recent = datetime.now(UTC) - timedelta(days=7)
+    from fruits.objects import answer_time
+
     paginator = client.get_paginator("list_clusters")
-    pages = (
-        paginator.paginate(CreatedAfter=recent, ClusterStates=list(states))
-        if states
-        else paginator.paginate(CreatedAfter=recent)
-    )
+    pages = list(paginator.paginate(ClusterStates=list(LIVE)))
+    if not live:
+        week_ago = answer_time(pages[0]) - timedelta(days=7)
+        pages += paginator.paginate(CreatedAfter=week_ago)
     # The name is in a summary, the tag is not: few are looked at closely.
-    named = [
-        (summary["Status"]["Timeline"]["CreationDateTime"], summary["Id"])
+    named = {
+        summary["Id"]: summary["Status"]["Timeline"]["CreationDateTime"]
         for page in pages
         for summary in page["Clusters"]
         if summary["Name"] == cluster_name(token)
-    ]
-    newest_first = [cluster_id for _, cluster_id in sorted(named, reverse=True)]
+    }
+    newest_first = sorted(named, key=lambda one: (named[one], one), reverse=True)
     return [cluster_id for cluster_id in newest_first if _has_token(client, cluster_id, token)]
 
 
@@ -101,35 +87,7 @@ def find_cluster(client: EMRClient, token: str) -> str | None:
 
     The newest: when a second one came to be, nobody knew of the first. The watchdog keeps the same.
     """
-    return next(iter(find_clusters(client, token, LIVE)), None)
-
-
-def find_step(client: EMRClient, cluster_id: str, name: str) -> str | None:
-    """Return the id of the cluster's newest step of that *name*, or None; a name tells an attempt.
-
-    It may have failed: whoever waits for it says so.
-    """
-    pages = client.get_paginator("list_steps").paginate(ClusterId=cluster_id)
-    return next((s["Id"] for page in pages for s in page["Steps"] if s["Name"] == name), None)
-
-
-def add_step(client: EMRClient, cluster_id: str, step: dict[str, Any]) -> str:
-    """Add *step*, whose name no other step of the cluster has, once; return its id.
-
-    Like RunJobFlow, AddJobFlowSteps has no idempotency token: sent again after a lost answer, it
-    would run the step twice, the second time over files that may be committed already.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    once = emr_client(client.meta.region_name, retries=False)
-    try:
-        added = once.add_job_flow_steps(JobFlowId=cluster_id, Steps=[step])  # type: ignore[list-item]
-    except (BotoCoreError, ClientError) as error:
-        if found := find_step(client, cluster_id, step["Name"]):
-            log.warning("AddJobFlowSteps answered %s, yet step %s was added", error, found)
-            return found
-        raise
-    return added["StepIds"][0]
+    return next(iter(find_clusters(client, token, live=True)), None)
 
 
 def create_cluster(region: str, request: dict[str, Any], token: str) -> str:
@@ -153,51 +111,41 @@ def create_cluster(region: str, request: dict[str, Any], token: str) -> str:
 
 
 def await_cluster(
-    client: EMRClient, cluster_id: str, *, timeout: float = 1800, poll: float = 30
-) -> None:
-    """Return once the cluster takes steps; ClusterFailedError if it ends first (times in s)."""
-
-    def ready() -> bool:
-        cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
-        state = cluster["Status"]["State"]
-        if state in ENDED or state == "TERMINATING":
-            raise _cluster_failed(cluster_id, cluster)
-        return state in ("RUNNING", "WAITING")
-
-    _wait(ready, f"cluster {cluster_id} to be ready", timeout, poll)
-
-
-def run_step(
     client: EMRClient,
     cluster_id: str,
-    step: dict[str, Any],
     *,
-    timeout: float,
+    timeout: float = 1800,
     poll: float = 30,
     on_poll: Callable[[], None] = lambda: None,
-    explain: Callable[[], str | None] = lambda: None,
-) -> str:
-    """Add *step*, wait until it completed, and return its id; StepFailedError if it does not.
+) -> None:
+    """Return once the cluster takes steps; ClusterFailedError if it ends first (times in s).
 
-    *on_poll* is called before each look, for progress; *explain* may know why a step failed, better
-    than EMR does. A step that is not done after *timeout*
-    seconds is cancelled before WaitTimeoutError is raised, so that it does not run on unwatched.
+    *on_poll* is called before each look.
     """
-    step_id = add_step(client, cluster_id, step)
 
-    def completed() -> bool:
+    def ready() -> bool:
         on_poll()
-        described = client.describe_step(ClusterId=cluster_id, StepId=step_id)["Step"]
-        if described["Status"]["State"] in STEP_FAILED:
-            raise _step_failed(client, cluster_id, described, explain())
-        return described["Status"]["State"] == "COMPLETED"
+        cluster = check_alive(client, cluster_id)
+        return cluster["Status"]["State"] in ("RUNNING", "WAITING")
 
-    try:
-        _wait(completed, f"step {step_id} ({step['Name']})", timeout, poll)
-    except BaseException:
-        cancel_step(client, cluster_id, step_id)
-        raise
-    return step_id
+    wait(ready, f"cluster {cluster_id} to be ready", timeout, poll)
+
+
+def check_alive(client: EMRClient, cluster_id: str) -> ClusterTypeDef:
+    """Return the cluster's description, or raise ClusterFailedError if it is ending or ended."""
+    cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
+    if cluster["Status"]["State"] not in LIVE:
+        raise _cluster_failed(cluster_id, cluster)
+    return cluster
+
+
+def cluster_age(client: EMRClient, cluster_id: str) -> timedelta:
+    """Return how long ago the cluster was created, by EMR's clock: ours may be wrong."""
+    from fruits.objects import answer_time
+
+    answer = client.describe_cluster(ClusterId=cluster_id)
+    created = answer["Cluster"]["Status"]["Timeline"]["CreationDateTime"]
+    return answer_time(answer) - created
 
 
 def ask_to_end(client: EMRClient, cluster_id: str) -> None:
@@ -206,23 +154,42 @@ def ask_to_end(client: EMRClient, cluster_id: str) -> None:
     client.terminate_job_flows(JobFlowIds=[cluster_id])
 
 
+def end_duplicates(client: EMRClient, token: str, keep: str) -> list[str]:
+    """Ask every other live cluster of *token* than *keep* to end; return their ids.
+
+    Whoever waits for *keep* calls this at each look: the answer to a RunJobFlow may be lost, and
+    its cluster listed only after the search that followed.
+    """
+    others = [one for one in find_clusters(client, token, live=True) if one != keep]
+    for cluster_id in others:
+        log.warning("Ending cluster %s: %s has the same token %s", cluster_id, keep, token)
+        _try_to_end(client, cluster_id)
+    return others
+
+
 def terminate_cluster(
     client: EMRClient, cluster_id: str, *, timeout: float = 900, poll: float = 15
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """End the cluster, wait until it has ended, and return its last description.
 
-    A cluster that has ended already, however, is fine.
+    A cluster that has ended already, however, is fine, and so is one that EMR does not know (None).
+    What EMR refuses is asked for again at each look: somebody may protect the cluster meanwhile.
+    Raises WaitTimeoutError if it has not ended after *timeout* seconds.
     """
-    # EMR may refuse to change the protection of a cluster that is ending already.
-    if client.describe_cluster(ClusterId=cluster_id)["Cluster"]["Status"]["State"] in LIVE:
-        ask_to_end(client, cluster_id)
     last: dict[str, Any] = {}
 
     def ended() -> bool:
         last.update(client.describe_cluster(ClusterId=cluster_id)["Cluster"])
+        # EMR may refuse to change the protection of a cluster that is ending already.
+        if last["Status"]["State"] in LIVE:
+            _try_to_end(client, cluster_id)
         return last["Status"]["State"] in ENDED
 
-    _wait(ended, f"cluster {cluster_id} to end", timeout, poll)
+    try:
+        wait(ended, f"cluster {cluster_id} to end", timeout, poll)
+    except client.exceptions.InvalidRequestException as error:
+        log.warning("EMR does not know cluster %s: %s", cluster_id, error)
+        return None
     return last
 
 
@@ -232,12 +199,28 @@ def lifetime(cluster: Mapping[str, Any]) -> float:
     return float((timeline["EndDateTime"] - timeline["CreationDateTime"]).total_seconds())
 
 
+def list_instances(client: EMRClient, cluster_id: str) -> list[InstanceTypeDef]:
+    """Return every instance that the cluster ever had, with its type and timeline."""
+    pages = client.get_paginator("list_instances").paginate(ClusterId=cluster_id)
+    return [instance for page in pages for instance in page["Instances"]]
+
+
+def _try_to_end(client: EMRClient, cluster_id: str) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        ask_to_end(client, cluster_id)
+    except (BotoCoreError, ClientError) as error:
+        log.warning("Cluster %s cannot be asked to end yet: %s", cluster_id, error)
+
+
 def _has_token(client: EMRClient, cluster_id: str, token: str) -> bool:
     tags = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("Tags", [])
     return any(tag.get("Key") == TOKEN_TAG and tag.get("Value") == token for tag in tags)
 
 
-def _wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> None:
+def wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> None:
+    """Return once *done* says so, asked every *poll* s; WaitTimeoutError after *timeout* s."""
     deadline = time.monotonic() + timeout
     while not done():
         if time.monotonic() >= deadline:
@@ -247,18 +230,6 @@ def _wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> N
                 seconds=timeout,
             )
         time.sleep(poll)
-
-
-def cancel_step(client: EMRClient, cluster_id: str, step_id: str) -> None:
-    """Cancel the step, running or not; one that has ended already is left as it is."""
-    from botocore.exceptions import ClientError
-
-    try:
-        client.cancel_steps(
-            ClusterId=cluster_id, StepIds=[step_id], StepCancellationOption="TERMINATE_PROCESS"
-        )
-    except ClientError as error:  # ended already: the error that brought us here says more
-        log.info("Step %s was not cancelled: %s", step_id, error)
 
 
 def _cluster_failed(cluster_id: str, cluster: ClusterTypeDef) -> ClusterFailedError:
@@ -272,23 +243,4 @@ def _cluster_failed(cluster_id: str, cluster: ClusterTypeDef) -> ClusterFailedEr
         state=state,
         reason=reason,
         log_uri=log_uri,
-    )
-
-
-def _step_failed(
-    client: EMRClient, cluster_id: str, step: StepTypeDef, cause: str | None
-) -> StepFailedError:
-    step_id, state = step["Id"], step["Status"]["State"]
-    details = step["Status"].get("FailureDetails", {})
-    reason = cause or details.get("Message") or details.get("Reason") or "EMR gives no reason"
-    log_uri = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("LogUri", "")
-    folder = f"{log_uri}{cluster_id}/steps/{step_id}/"
-    return StepFailedError(
-        f"Step {step_id} of cluster {cluster_id} is {state}: {reason}.",
-        f"Look at {folder}stderr.gz",
-        cluster_id=cluster_id,
-        step_id=step_id,
-        state=state,
-        reason=reason,
-        log_uri=folder,
     )

@@ -8,6 +8,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +71,51 @@ def read_json(uri: str) -> dict[str, Any]:
     return content
 
 
+def read_json_and_age(uri: str) -> tuple[dict[str, Any], timedelta]:
+    """Return the JSON object at *uri* and how long ago it was written, by the clock of S3 alone.
+
+    The clock of this machine may be wrong. Raises MissingObjectError if there is no such object.
+    """
+    bucket, key = split_uri(uri)
+    try:
+        answer = client().get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ABSENT:
+            raise missing(uri) from error
+        raise
+    content: dict[str, Any] = json.loads(answer["Body"].read())
+    return content, answer_time(answer) - answer["LastModified"]
+
+
+def storage_time(uri: str) -> datetime:
+    """Return what the clock of S3 shows, to the second; *uri* is anything in a bucket of ours."""
+    return answer_time(client().head_bucket(Bucket=split_uri(uri)[0]))
+
+
+def answer_time(answer: Mapping[str, Any]) -> datetime:
+    """Return when AWS gave this *answer*, by its own clock; without that, what ours shows."""
+    sent = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(sent).astimezone(UTC) if sent else datetime.now(UTC)
+
+
 def write_json(uri: str, content: dict[str, Any]) -> None:
     """Write *content* to *uri*, readable for people, replacing what was there."""
     bucket, key = split_uri(uri)
     body = json.dumps(content, indent=1, ensure_ascii=False).encode()
     client().put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+
+
+def delete(uri: str) -> None:
+    """Delete the object *uri*, if there is one."""
+    bucket, key = split_uri(uri)
+    client().delete_object(Bucket=bucket, Key=key)
+
+
+def list_uris(prefix: str) -> list[str]:
+    """Return the URIs of all objects whose URI begins with *prefix*, in the order of their keys."""
+    bucket, start = split_uri(prefix)
+    pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
+    return [f"s3://{bucket}/{found['Key']}" for page in pages for found in page.get("Contents", [])]
 
 
 def write_bytes(uri: str, content: bytes, region: str | None = None) -> None:

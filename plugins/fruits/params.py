@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from fruits.costs import read_prices
-from fruits.settings import Market, Settings
+from fruits.settings import Market, Settings, load_settings
 
 BACKBONES = ["MobileNetV2", "MobileNet", "MobileNetV3Large", "EfficientNetB0", "ResNet50"]
 
@@ -18,7 +18,9 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
 
     A Param has the name of the setting that it overrides.
     """
-    shortest = max(10, settings.idle_minutes + 1)
+    # A cluster needs some ten minutes before it takes its first step. Where the environment asks
+    # for less, it knows why.
+    shortest = max(min(10, settings.cap_minutes), settings.idle_minutes + 1)
     types = sorted(read_prices(settings.region).instances)
     return {
         "images_uri": Param(
@@ -108,13 +110,18 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             settings.cap_money,
             type="number",
             exclusiveMinimum=0,
+            maximum=settings.month_cap_money,
             title="Most money (USD)",
-            description="No cluster is created that could cost more than this at the worst.",
+            description="No cluster is created that could cost more than this at the worst: above "
+            f"0, up to the month's cap of {settings.month_cap_money:g}.",
             section="The cap",
         ),
     }
 
 
 def run_settings(params: Mapping[str, Any]) -> Settings:
-    """Return the settings of one run: the environment's, overridden by the run's *params*."""
-    return Settings(**params)
+    """Return the settings of one run: the environment's, overridden by the run's *params*.
+
+    Raises SettingsError, one line that names what is wrong.
+    """
+    return load_settings(**params)

@@ -1,4 +1,4 @@
-"""What a batch did: one row of `runs` and one report.json, for the page, the ledger, a person."""
+"""What a batch did: one row of `runs` and one report.json, for the page and for people."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         "explained_variance_kept": fitted.get("explained_variance_kept"),
         "cluster_id": facts.answers.get("create_cluster"),
         "cluster_seconds": ended.get("seconds"),
-        "worst_case": promise.get("worst_case"),
+        # A run that was cleared has promised several clusters, and has paid for all of them.
+        "worst_case": ended.get("promised") or promise.get("worst_case"),
         "actual_cost": ended.get("cost"),
         "currency": promise.get("currency"),
     }

@@ -1,4 +1,4 @@
-"""The table `runs`: one row per batch, which the page, the month's ledger and the report read."""
+"""The table `runs`: one row per batch, which the page and people read (the ledger does not)."""
 
 from __future__ import annotations
 

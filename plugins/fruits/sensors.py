@@ -1,31 +1,43 @@
 """What a run waits for: images that changed, a cluster that is ready, a step that completed.
 
 The provider's sensors know states. Missing was: a lease that is renewed while somebody waits, a
-step that is cancelled when its wait gives up, and progress in the log.
+step that is adopted, tried again or cancelled, and progress in the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.sensors.emr import EmrJobFlowSensor, EmrStepSensor
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import (
     AirflowException,
-    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
 )
 
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
-from fruits.lifecycle import add_step, cancel_step, find_step
+from fruits.claims import keep_claim, renew_claim
+from fruits.lifecycle import check_alive, cluster_age, end_duplicates
 from fruits.params import run_settings
 from fruits.progress import describe_failure, describe_progress
+from fruits.step_runs import (
+    FAILED,
+    StepFailedError,
+    add_step,
+    cancel_steps,
+    keep_alive,
+    newest_try,
+    seen_steps,
+    step_failed,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from mypy_boto3_emr import EMRClient
 
     from fruits.settings import Settings
 
@@ -64,15 +76,19 @@ class LeaseRenewer:
 
     reserved: dict[str, Any]
 
-    def renew(self, context: Context) -> None:
-        """Renew the lease."""
-        from fruits.leases import renew_lease
-
-        renew_lease(run_settings(context["params"]).lake, self.reserved["token"])
+    def renew(self, context: Context) -> Settings:
+        """Renew the lease, or fail if it is another's; return the run's settings."""
+        settings = run_settings(context["params"])
+        keep_claim(settings.lake, self.reserved)
+        return settings
 
 
 class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
-    """Waits until the cluster takes steps; one that ended, however, fails at once."""
+    """Waits until the cluster takes steps; one that ended, however, fails at once.
+
+    At each look it ends other clusters of the same token: they come from a RunJobFlow whose answer
+    was lost, and EMR may list them late.
+    """
 
     template_fields: Sequence[str] = (*EmrJobFlowSensor.template_fields, "reserved")
 
@@ -90,7 +106,12 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
     def poke(self, context: Context) -> bool:
         """Look once."""
         self.renew(context)
-        return bool(super().poke(context))
+        end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
+        try:
+            return bool(super().poke(context))
+        except AirflowException:
+            check_alive(self.hook.conn, self.job_flow_id)  # says why, and that no retry helps
+            raise
 
 
 class StepSensor(LeaseRenewer, EmrStepSensor):
@@ -105,8 +126,15 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
     what sense_changes, stage_jobs and reserve_cluster returned; the task is skipped unless *found*
     says yes under the name *wanted_by*. Each attempt writes to folders of its own.
 
-    It waits as long as the cluster may live. A wait that gives up cancels the step, so that it does
-    not run on unwatched. Returns ``{"step_id": …, "attempt": …}``.
+    A failed step is tried once more on the same cluster, by the task's retry. Not the *last* one:
+    when it has been added, the cluster is told to end itself after it.
+
+    It waits until the cluster reaches its cap. A wait that gives up cancels the step, so that it
+    does not run on unwatched. A task that is killed cancels nothing: Airflow does not tell a
+    cleared task from a lost machine, whose retry goes on with the step. The next generation cancels
+    what an older one left running, behind which its own would wait.
+
+    Returns ``{"step_id": …, "attempt": …}``.
     """
 
     template_fields: Sequence[str] = (
@@ -125,11 +153,15 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         found: dict[str, Any] | None,
         staged: dict[str, str],
         reserved: dict[str, Any],
+        last: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(step_id="", botocore_config=PATIENT, aws_conn_id=None, **kwargs)
         self.step, self.wanted_by, self.build_step = step, wanted_by, build_step
         self.found, self.staged, self.reserved = found, staged, reserved
+        self.last = last
+        self.tries = 1 if last else 2
+        self.number = 0
 
     def execute(self, context: Context) -> dict[str, str]:  # type: ignore[override]
         """Add or adopt the step, and wait; a step that takes too long is cancelled."""
@@ -137,44 +169,79 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
             raise AirflowSkipException(f"There is nothing to {self.step}.")
         settings = run_settings(context["params"])
         self.timeout = settings.cap_minutes * 60
-        added = self._add(settings)
-        self.step_id = added["step_id"]
+        self._adopt_or_add(settings)
         try:
             super().execute(context)
         except AirflowSensorTimeout:
-            cancel_step(self.hook.conn, self.job_flow_id, self.step_id)
+            cancel_steps(self.hook.conn, self.job_flow_id, self.step_id)
             raise
-        return added
+        return {"step_id": self.step_id, "attempt": self._attempt(settings).name}
 
     def poke(self, context: Context) -> bool:
         """Look once, and say how far the step is, or why it failed."""
-        self.renew(context)
-        work = self._attempt(run_settings(context["params"])).work(self.step)
+        settings = self.renew(context)
+        work = self._attempt(settings).work(self.step)
         if line := describe_progress(work):
             self.log.info("%s: %s", self.step, line)
         try:
-            return bool(super().poke(context))
+            completed = bool(super().poke(context))
         except AirflowException as failed:
-            # Another wait would find the same: it is the step that has to be tried again.
-            raise AirflowFailException(
-                f"{describe_failure(work) or 'No cause.'} {failed} Repair the cause and clear this "
-                "task together with its downstream tasks: that checks the caps again and makes a "
-                "new cluster."
-            ) from failed
+            raise self._failure(work) from failed
+        # The sensor's own timeout begins with the wait, the cap with the cluster.
+        age = timedelta(0) if completed else cluster_age(self.hook.conn, self.job_flow_id)
+        if age >= timedelta(minutes=settings.cap_minutes):
+            raise AirflowSensorTimeout(
+                f"{self.step} has not completed, and cluster {self.job_flow_id} has reached its "
+                f"cap of {settings.cap_minutes} minutes. Raise the cap, or take more workers, and "
+                "clear this task together with its downstream tasks."
+            )
+        return completed
 
-    def _add(self, settings: Settings) -> dict[str, str]:
-        """Return this generation's step; it is added if there is none yet."""
-        attempt = self._attempt(settings)
-        name = f"{self.step} {attempt.batch.id} {attempt.name}"
-        step_id = find_step(self.hook.conn, self.job_flow_id, name)
-        if step_id is None:
-            model = (self.found or {})["feature_model"]
-            config = self.build_step(settings, self.staged, attempt, model)
-            step_id = add_step(self.hook.conn, self.job_flow_id, config)
-            self.log.info("Added step %s (%s)", step_id, name)
-        return {"step_id": step_id, "attempt": attempt.name}
+    def _adopt_or_add(self, settings: Settings) -> None:
+        """Find this generation's step, or add it if there is none or it may be tried again."""
+        # A task that is cleared alone comes here without the look of await_cluster.
+        end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
+        seen = seen_steps(self.hook.conn, self.job_flow_id, self.step, self._batch(settings).id)
+        newest = newest_try(seen, self.reserved["generation"])
+        if newest and (newest.state not in FAILED or newest.number >= self.tries):
+            self.log.info("Step %s is the one to wait for, it is %s", newest.id, newest.state)
+            self.step_id, self.number = newest.id, newest.number
+        else:
+            self._add(settings, number=newest.number + 1 if newest else 1)
+        # Only now: a cluster that was told to end after its last step would end with the old one.
+        older = [step.id for step in seen if step.is_live and step.id != self.step_id]
+        cancel_steps(self.hook.conn, self.job_flow_id, *older)
+        if self.last:
+            keep_alive(self.hook.conn, self.job_flow_id, alive=False)
+
+    def _add(self, settings: Settings, number: int) -> None:
+        renew_claim(settings.lake, self.reserved)
+        check_alive(self.hook.conn, self.job_flow_id)
+        keep_alive(self.hook.conn, self.job_flow_id, alive=True)
+        self.number = number
+        model = (self.found or {})["feature_model"]
+        config = self.build_step(settings, self.staged, self._attempt(settings), model)
+        self.step_id = add_step(self.hook.conn, self.job_flow_id, config)
+        self.log.info("Added step %s (%s)", self.step_id, config["Name"])
+
+    def _failure(self, work: str) -> StepFailedError:
+        """Return why the step failed, and what comes next."""
+        emr: EMRClient = self.hook.conn
+        described = emr.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
+        again = self.number < self.tries
+        failure = step_failed(
+            emr, self.job_flow_id, described, describe_failure(work), transient=again
+        )
+        failure.way_out += (
+            ". A retry of this task tries the step once more, on the same cluster."
+            if again
+            else ". Repair the cause and clear this task together with its downstream tasks: that "
+            "checks the caps again and makes a new cluster."
+        )
+        return failure
 
     def _attempt(self, settings: Settings) -> Attempt:
-        # A failed step is not tried again by the task's retries, but by the next generation.
-        batch = Batch(settings.lake, (self.found or {})["batch"])
-        return batch.attempt(str(self.reserved["generation"]))
+        return self._batch(settings).numbered(self.reserved["generation"], self.number)
+
+    def _batch(self, settings: Settings) -> Batch:
+        return Batch(settings.lake, (self.found or {})["batch"])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fruits.errors import FruitsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # Regions of AWS whose data centres stand in the European Union: London (eu-west-2) and Zurich
 # (eu-central-2) do not.
@@ -56,6 +63,15 @@ def _eu_region(value: str) -> str:
     return value
 
 
+class SettingsError(FruitsError):
+    """Settings are wrong; field: wrong, which has what is the matter by each setting's name."""
+
+    wrong: dict[str, str]
+
+
+# Each look at a cluster renews its lease: one that fails or comes late must not end the cluster.
+POLLS_PER_LEASE = 3
+
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -63,10 +79,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Settings(BaseSettings):
     """What a run needs to know. Each field can be set by the environment: FRUITS_<NAME>.
 
-    Raises pydantic.ValidationError, which names every wrong value, why, and what would be right.
+    Raises pydantic.ValidationError; `load_settings` says the same in one line.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FRUITS_", frozen=True, extra="forbid")
+    # An infinite cap would be none.
+    model_config = SettingsConfigDict(
+        env_prefix="FRUITS_", frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     # Where.
     images_uri: S3Uri = Field("s3://fruits-images/", description="Bucket and prefix of the images.")
@@ -128,10 +147,15 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, le=50, description="Number of worker nodes.")
     market: Market = Field(Market.ON_DEMAND, description="How the worker nodes are bought.")
     cap_minutes: int = Field(
-        120, ge=10, le=24 * 60, description="The longest that a cluster may live, in minutes."
+        120, ge=1, le=24 * 60, description="The longest that a cluster may live, in minutes."
     )
     cap_money: float = Field(
         5.0, gt=0, description="The most that one cluster may cost at the worst, in USD."
+    )
+    month_cap_money: float = Field(
+        100.0,
+        gt=0,
+        description="The most that the clusters of one calendar month may cost, in USD.",
     )
     prices_max_age_days: int = Field(
         730, ge=1, description="An older price table is refused: caps are only as good as prices."
@@ -159,8 +183,11 @@ class Settings(BaseSettings):
     )
     service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
     instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
-    lease_minutes: int = Field(
-        30, ge=5, le=240, description="A cluster that no task wants for these minutes is ended."
+    ready_minutes: float = Field(
+        30, gt=0, le=24 * 60, description="How long a run waits for its cluster to take steps."
+    )
+    lease_minutes: float = Field(
+        30, gt=0, le=240, description="A cluster that no task wants for these minutes is ended."
     )
     sense_minutes: int = Field(
         120, ge=0, le=1380, description="How long a scheduled run waits for a change, in minutes."
@@ -174,10 +201,26 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if problems := "; ".join(self._contradictions()):
+            raise ValueError(problems)
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
         if self.idle_minutes >= self.cap_minutes:
-            raise ValueError(
-                f"idle_minutes ({self.idle_minutes}) must be below cap_minutes "
+            yield (
+                f"FRUITS_IDLE_MINUTES ({self.idle_minutes}) must be below FRUITS_CAP_MINUTES "
                 f"({self.cap_minutes}), or it would never end a cluster"
+            )
+        if self.lease_minutes * 60 < POLLS_PER_LEASE * self.poll_seconds:
+            yield (
+                f"FRUITS_LEASE_MINUTES ({self.lease_minutes:g}) must be at least "
+                f"{POLLS_PER_LEASE * self.poll_seconds / 60:g}: {POLLS_PER_LEASE} times "
+                f"FRUITS_POLL_SECONDS ({self.poll_seconds:g} s), or a wanted cluster would be ended"
+            )
+        if self.cap_money > self.month_cap_money:
+            yield (
+                f"FRUITS_CAP_MONEY ({self.cap_money:g}) must be at most FRUITS_MONTH_CAP_MONEY "
+                f"({self.month_cap_money:g}), the cap of the whole month"
             )
         groups = [
             self.primary_security_group,
@@ -185,11 +228,11 @@ class Settings(BaseSettings):
             self.service_security_group,
         ]
         if any(groups) and not (all(groups) and self.subnet_id):
-            raise ValueError(
-                "primary_security_group, worker_security_group, service_security_group and "
-                "subnet_id belong together: set all four or no group at all"
+            yield (
+                "FRUITS_PRIMARY_SECURITY_GROUP, FRUITS_WORKER_SECURITY_GROUP, "
+                "FRUITS_SERVICE_SECURITY_GROUP and FRUITS_SUBNET_ID belong together: set all four "
+                "or no group at all"
             )
-        return self
 
     @property
     def images_bucket(self) -> str:
@@ -205,3 +248,32 @@ class Settings(BaseSettings):
     def lake(self) -> str:
         """The lake's URI without a slash at its end."""
         return self.lake_uri.rstrip("/")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the environment's settings with *overrides*.
+
+    Raises SettingsError: one line that names every wrong setting, its value, and what is right.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = dict(_explain(details) for details in error.errors())
+        raise SettingsError(
+            f"{'; '.join(wrong.values())}.",
+            "Nothing was created: change that and start again.",
+            wrong=wrong,
+        ) from error
+
+
+def _explain(error: ErrorDetails) -> tuple[str, str]:
+    """Return the name of the setting and what is the matter; no name if it is several together."""
+    says = re.sub(r"^\w+ should", "it should", error["msg"].removeprefix("Value error, "))
+    name = "_".join(("FRUITS", *map(str, error["loc"]))).upper() if error["loc"] else ""
+    match error["type"]:
+        case "value_error":  # a validator of ours: it repeats the value
+            return name, f"{name}: {says}" if name else says
+        case "extra_forbidden":
+            return name, f"there is no setting {name}"
+        case _:
+            return name, f"{name} is {error['input']!r}: {says}"

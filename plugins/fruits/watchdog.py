@@ -2,10 +2,13 @@
 
     python -m fruits.watchdog [--dry-run]
 
-It knows tags and leases, no run and no database: of all live clusters it looks at those that carry
-our tag, and ends each whose lease is over, that is older than its cap, or that is not the newest of
-its token. It never touches a cluster without our tag. What cannot be read is no reason to end
-anything: a cluster whose lease is unreadable is kept until its cap, and the look fails at its end.
+It knows tags, leases and the ledger, no run and no database: of all live clusters it looks at those
+that carry our tag, and ends each whose lease is over, that is older than its cap, or that is not
+the newest of its token. It never touches a cluster without our tag. The clocks of EMR and S3 tell
+ages, not that of this machine. What cannot be read is no reason to end anything: a cluster whose
+lease is unreadable is kept until its cap, and the look fails at its end.
+
+What it found is written to the ledger. Where no run is left to do it, it settles what they cost.
 """
 
 from __future__ import annotations
@@ -13,149 +16,113 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from fruits.clusters import CAP_TAG, TOKEN_TAG
+from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG
+from fruits.costs import read_prices
 from fruits.errors import FruitsError
 from fruits.lifecycle import LIVE, ask_to_end, emr_client
-from fruits.settings import Settings
+from fruits.settings import Settings, SettingsError, load_settings
+from fruits.verdicts import GRACE, Sighting, Verdict, judge
 
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
     from mypy_boto3_emr.type_defs import ClusterTypeDef
 
     from fruits.leases import Lease
+    from fruits.ledger import Entry
 
 log = logging.getLogger(__name__)
 
-# A lease is written before its cluster is created: one that is missing for so long was lost.
-GRACE = timedelta(minutes=15)
 # The most that Settings allows: for a cluster whose tag was lost or garbled by hand.
 LONGEST_CAP = timedelta(minutes=1440)
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """A live cluster with our tag, as it was seen; *unreadable* says why its lease is unknown."""
-
-    cluster_id: str
-    token: str
-    created: datetime
-    cap: timedelta
-    lease: Lease | None = None
-    unreadable: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of a cluster: it ends if there is a reason to."""
-
-    cluster_id: str
-    token: str
-    reasons: tuple[str, ...]
-
-    @property
-    def ends(self) -> bool:
-        """Whether the cluster is to be terminated."""
-        return bool(self.reasons)
 
 
 class WatchdogError(FruitsError):
     """Something could not be looked at or ended; fields: terminated, problems."""
 
+    transient = True
     terminated: tuple[str, ...]
     problems: tuple[str, ...]
-
-
-def judge(sightings: Sequence[Sighting], now: datetime) -> list[Verdict]:
-    """Return a verdict on each cluster, in the order given; *now* has a time zone.
-
-    The newest cluster of a token stays: it is the one that `find_cluster` returns to the run.
-    """
-    newest = {
-        seen.token: seen.cluster_id
-        for seen in sorted(sightings, key=lambda seen: (seen.created, seen.cluster_id))
-    }
-    return [
-        Verdict(seen.cluster_id, seen.token, tuple(_reasons(seen, newest[seen.token], now)))
-        for seen in sightings
-    ]
 
 
 def watch(settings: Settings, *, dry_run: bool = False) -> dict[str, Any]:
     """Look once at every live cluster, end those that nobody wants, and return what was found.
 
-    With *dry_run* nothing is ended. Raises WatchdogError, after everything that can be done is
-    done, if a cluster or lease could not be read or a cluster could not be asked to end.
+    With *dry_run* nothing is ended or written. Raises WatchdogError, after everything that can be
+    done is done, if something could not be read, ended or written down.
     """
     client = emr_client(settings.region)
     problems: list[str] = []
     sightings = _look(client, settings.lake, problems)
-    verdicts = judge(sightings, datetime.now(UTC))
+    verdicts = judge(sightings)
     for verdict in verdicts:
         _tell(verdict, dry_run)
     condemned = [verdict for verdict in verdicts if verdict.ends]
-    ended = [] if dry_run else [v.cluster_id for v in condemned if _end(client, v, problems)]
-    if problems:
-        raise WatchdogError(
-            f"{len(problems)} of the clusters could not be guarded: {'; '.join(problems)}.",
-            "Until the cause is repaired, their own timers and idle limits alone end them.",
-            terminated=tuple(ended),
-            problems=tuple(problems),
-        )
-    return {
+    found: dict[str, Any] = {
         "dry_run": dry_run,
         "ours": len(verdicts),
-        "terminated": ended,
+        "terminated": [],
         "findings": [
-            {"cluster_id": v.cluster_id, "token": v.token, "reasons": list(v.reasons)}
-            for v in condemned
+            {"cluster_id": one.cluster_id, "token": one.token, "reasons": list(one.reasons)}
+            for one in condemned
         ],
+        "settled": [],
     }
-
-
-def _reasons(seen: Sighting, newest: str, now: datetime) -> Iterable[str]:
-    age = now - seen.created
-    if seen.lease and seen.lease.is_over(now):
-        yield f"its lease was over at {seen.lease.until:%Y-%m-%d %H:%M:%S %Z}"
-    if not seen.lease and not seen.unreadable and age >= GRACE:
-        yield f"it has no lease, {_minutes(age)} after its creation"
-    if age >= seen.cap:
-        yield f"it is {_minutes(age)} old, its cap is {_minutes(seen.cap)}"
-    if seen.cluster_id != newest:
-        yield f"{newest} is the newest cluster of its token"
+    if not dry_run:
+        found["terminated"] = [v.cluster_id for v in condemned if _end(client, v, problems)]
+        with _noted("the ledger could not be kept", problems):
+            found["settled"] = _keep_ledger(client, settings, sightings)
+        with _noted("the findings could not be written down", problems):
+            _write_down(settings.lake, found)
+    if problems:
+        raise WatchdogError(
+            f"{len(problems)} things could not be guarded: {'; '.join(problems)}.",
+            "Until the cause is repaired, the clusters' own timers and idle limits alone end them.",
+            terminated=tuple(found["terminated"]),
+            problems=tuple(problems),
+        )
+    return found
 
 
 def _look(client: EMRClient, lake: str, problems: list[str]) -> list[Sighting]:
     """Return all live clusters that carry our tag; what cannot be read goes to *problems*."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
     sightings = []
     for cluster_id in [summary["Id"] for page in pages for summary in page["Clusters"]]:
-        try:
-            cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
-        except (BotoCoreError, ClientError) as error:
-            problems.append(f"{cluster_id} cannot be described: {error}")
-            continue
-        if (seen := _sight(cluster, lake)) is None:
-            continue
-        if seen.unreadable:
-            problems.append(f"the lease of {cluster_id} cannot be read: {seen.unreadable}")
-        sightings.append(seen)
+        with _noted(f"{cluster_id} cannot be described", problems):
+            if seen := _sight(client, cluster_id, lake):
+                sightings.append(seen)
+                if seen.unreadable:
+                    problems.append(f"the lease of {cluster_id} cannot be read: {seen.unreadable}")
     return sightings
 
 
-def _sight(cluster: ClusterTypeDef, lake: str) -> Sighting | None:
+def _sight(client: EMRClient, cluster_id: str, lake: str) -> Sighting | None:
+    from fruits.objects import answer_time
+
+    answer = client.describe_cluster(ClusterId=cluster_id)
+    cluster = answer["Cluster"]
     tags = {tag.get("Key", ""): tag.get("Value", "") for tag in cluster.get("Tags", [])}
     if not tags.get(TOKEN_TAG):
         return None
-    token, created = tags[TOKEN_TAG], cluster["Status"]["Timeline"]["CreationDateTime"]
-    lease, unreadable = _lease(_lake_of(cluster, lake), token)
-    return Sighting(cluster["Id"], token, created, _cap(tags), lease, unreadable)
+    created, its_lake = cluster["Status"]["Timeline"]["CreationDateTime"], _lake_of(cluster, lake)
+    lease, unreadable = _lease(its_lake, tags[TOKEN_TAG])
+    return Sighting(
+        cluster_id=cluster_id,
+        token=tags[TOKEN_TAG],
+        created=created,
+        # The answer's date has no fractions of a second, the creation has.
+        age=max(answer_time(answer) - created, timedelta(0)),
+        cap=_cap(tags),
+        generation=tags.get(GENERATION_TAG, ""),
+        lake=its_lake,
+        lease=lease,
+        unreadable=unreadable,
+    )
 
 
 def _lease(lake: str, token: str) -> tuple[Lease | None, str]:
@@ -183,14 +150,70 @@ def _cap(tags: Mapping[str, str]) -> timedelta:
 
 
 def _end(client: EMRClient, verdict: Verdict, problems: list[str]) -> bool:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
+    with _noted(f"{verdict.cluster_id} cannot be ended", problems):
         ask_to_end(client, verdict.cluster_id)
-    except (BotoCoreError, ClientError) as error:
-        problems.append(f"{verdict.cluster_id} cannot be ended: {error}")
-        return False
-    return True
+        return True
+    return False
+
+
+def _keep_ledger(
+    client: EMRClient, settings: Settings, sightings: Sequence[Sighting]
+) -> list[dict[str, Any]]:
+    """Settle what no run settles any more; return it.
+
+    A live cluster of an entry that is settled came to be after its run had looked for it, from a
+    RunJobFlow that was still under way: its entry is opened again.
+    """
+    from fruits.ledger import recent_entries, reopen
+    from fruits.objects import storage_time
+    from fruits.settlements import settle_entries
+
+    now = storage_time(settings.lake)
+    entries = recent_entries(settings.lake, now)
+    live = {(one.token, one.generation) for one in sightings if one.lake == settings.lake}
+    for entry in entries:
+        if entry.spent is not None and (entry.token, str(entry.generation)) in live:
+            log.warning("Generation %d of %s has a late cluster", entry.generation, entry.token)
+            reopen(settings.lake, entry)
+    left = _without_a_run(settings.lake, entries, {token for token, _ in live}, now)
+    prices = read_prices(settings.region)
+    settled = settle_entries(
+        client, settings.lake, left, prices, settled_by="fruits_cost_watchdog", now=now
+    )
+    return [
+        {"token": entry.token, "generation": entry.generation, "spent": entry.spent}
+        for entry in settled
+    ]
+
+
+def _without_a_run(
+    lake: str, entries: Sequence[Entry], live: set[str], now: datetime
+) -> list[Entry]:
+    """Return the open entries whose token has no *live* cluster and whose lease is over or lost.
+
+    An entry is written before its generation's lease: the lease of an earlier one is none of it.
+    """
+    from fruits.leases import read_lease
+
+    unsettled = [one for one in entries if one.spent is None and one.token not in live]
+    leases = {token: read_lease(lake, token) for token in {one.token for one in unsettled}}
+
+    def is_left(entry: Entry) -> bool:
+        lease = leases[entry.token]
+        if lease and lease.generation >= entry.generation:
+            return lease.is_over
+        return now - entry.reserved_at >= GRACE
+
+    return [entry for entry in unsettled if is_left(entry)]
+
+
+def _write_down(lake: str, found: Mapping[str, Any]) -> None:
+    from fruits.objects import storage_time, write_json
+
+    if found["findings"]:
+        # The id keeps two looks of the same second apart.
+        name = f"{storage_time(lake):%Y%m%dT%H%M%SZ}-{found['findings'][0]['cluster_id']}"
+        write_json(f"{lake}/ledger/findings/{name}.json", dict(found))
 
 
 def _tell(verdict: Verdict, dry_run: bool) -> None:
@@ -202,8 +225,15 @@ def _tell(verdict: Verdict, dry_run: bool) -> None:
     log.warning("%s %s: %s", named, fate, "; ".join(verdict.reasons))
 
 
-def _minutes(span: timedelta) -> str:
-    return f"{span.total_seconds() / 60:.0f} min"
+@contextmanager
+def _noted(what: str, problems: list[str]) -> Iterator[None]:
+    """Let a failure of AWS or of what is kept there be one of the *problems*, and go on."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, FruitsError, ValueError, TypeError, KeyError) as error:
+        problems.append(f"{what}: {error}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -220,14 +250,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
     try:
-        found = watch(Settings(), dry_run=options.dry_run)
-    except WatchdogError as error:
+        found = watch(load_settings(), dry_run=options.dry_run)
+    except (WatchdogError, SettingsError) as error:
         log.warning("%s", error)
         return 1
     log.info(
-        "%d live clusters of ours, %d terminated%s",
+        "%d live clusters of ours, %d terminated, %d promises settled%s",
         found["ours"],
         len(found["terminated"]),
+        len(found["settled"]),
         " (dry run)" if found["dry_run"] else "",
     )
     return 0

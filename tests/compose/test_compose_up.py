@@ -76,9 +76,9 @@ class Stack:
         return self._request(method, f"api/v2/{path}", body, token)
 
     def health(self) -> dict[str, str]:
-        """Return the health of every container that has one, by service."""
+        """Return the health of every container that runs, by service; init has ended by then."""
         label = '{{index .Config.Labels "com.docker.compose.service"}}'
-        form = f"{label} {{{{if .State.Health}}}}{{{{.State.Health.Status}}}}{{{{end}}}}"
+        form = f"{label} {{{{if .State.Running}}}}{{{{.State.Health.Status}}}}{{{{end}}}}"
         containers = self.compose("ps", "-q").split()
         shown = subprocess.run(
             ["docker", "inspect", "--format", form, *containers],

@@ -42,7 +42,7 @@ def test_every_param_overrides_a_setting(ingestion: Any) -> None:
         ("worker_instance_type", ["m5.xlarge"], ["m5.huge", ""]),
         ("market", ["SPOT", "ON_DEMAND"], ["spot", "FREE"]),
         ("cap_minutes", [11, 1440], [10, 1441, 0]),
-        ("cap_money", [0.01, 500], [0, -1, "cheap"]),
+        ("cap_money", [0.01, 100], [0, -1, 100.01, "cheap"]),
     ],
 )
 def test_the_form_accepts_what_is_right_and_refuses_what_is_not(

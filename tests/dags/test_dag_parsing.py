@@ -58,14 +58,20 @@ print(json.dumps([file for file in files if file.startswith(sys.argv[1])]))
 """
 
 
-def run(program: str, home: Path, argument: Path, plugins: Path = ROOT / "plugins") -> Any:
+def run(
+    program: str, home: Path, argument: Path, plugins: Path = ROOT / "plugins", **settings: str
+) -> Any:
     """Run *program* in a Python of its own and return the JSON of its last line."""
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
-        "PYTHONPATH": str(ROOT / "plugins"),
-    }
+    environment = (
+        os.environ
+        | settings
+        | {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
+            "PYTHONPATH": str(ROOT / "plugins"),
+        }
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, str(argument)],
         env=environment,
@@ -103,6 +109,19 @@ def test_parsing_touches_nothing(parsed: dict[str, Any]) -> None:
 def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
     """What tasks import when they run is not paid for by every parse."""
     assert sorted({*HEAVY} & {*parsed["modules"]}) == []
+
+
+def test_wrong_settings_are_named_in_the_last_line(tmp_path: Path) -> None:
+    """Whoever deployed it sees in the UI which variables to change; no DAG can run with them."""
+    wrong = {"FRUITS_REGION": "us-east-1", "FRUITS_CAP_MINUTES": "0"}
+    parsed = run(PARSE, tmp_path / "home", ROOT / "dags", **wrong)
+
+    assert parsed["dags"] == []
+    assert len(parsed["errors"]) == 2
+    for error in parsed["errors"].values():
+        last = error.strip().splitlines()[-1]
+        assert "SettingsError" in last
+        assert all(name in last and value in last for name, value in wrong.items())
 
 
 def test_the_plugin_loader_leaves_the_library_alone(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from fruits.costs import MARGIN, WATCHDOG_PERIOD
+from fruits.settings import Settings
+
 DAGS = ("fruits_ingestion", "fruits_cost_watchdog")
 SETUPS = {"reserve_cluster", "create_cluster"}
 TEARDOWN = "terminate_cluster"
@@ -52,12 +55,36 @@ def test_the_ingestion_runs_at_night_in_paris(ingestion: Any) -> None:
 
 
 def test_the_watchdog_guards_from_the_start(watchdog: Any) -> None:
-    """Every ten minutes, without anybody switching it on, and no look outlasts its turn."""
+    """As often as promises assume, nobody switches it on, and no look outlasts its turn."""
     (task,) = watchdog.tasks
 
-    assert watchdog.timetable.expression == "*/10 * * * *"
+    assert watchdog.timetable.expression == f"*/{WATCHDOG_PERIOD} * * * *"
+    assert WATCHDOG_PERIOD < MARGIN
+    assert 60 % WATCHDOG_PERIOD == 0
     assert watchdog.is_paused_upon_creation is False
-    assert task.execution_timeout < timedelta(minutes=10)
+    assert task.execution_timeout < timedelta(minutes=WATCHDOG_PERIOD)
+
+
+def test_a_quiet_look_of_the_watchdog_is_no_event(watchdog: Any) -> None:
+    """A plain outlet would have one after every look, and an alert on it would never be still."""
+    from airflow.sdk import AssetAlias
+
+    (task,) = watchdog.tasks
+
+    assert [type(outlet) for outlet in task.outlets] == [AssetAlias]
+
+
+def test_each_wait_has_an_end(ingestion: Any) -> None:
+    """A cluster that does not get ready fails its task in time; steps look at the cap."""
+    settings = Settings()
+
+    assert ingestion.get_task("await_cluster").timeout == settings.ready_minutes * 60
+    assert [t.task_id for t in ingestion.tasks if getattr(t, "last", False)] == ["pca"]
+
+
+def test_waits_neither_defer_nor_hide_failures(ingestion: Any) -> None:
+    """No trigger of the provider can end what it waits for; its sensors can."""
+    assert not [t.task_id for t in ingestion.tasks if getattr(t, "deferrable", False)]
 
 
 def test_both_setups_have_the_teardown(ingestion: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import boto3
 import pytest
 
 from fruits.clusters import TOKEN_TAG
-from fruits.leases import grant_lease
+from fruits.leases import Lease, grant_lease
 from local_cloud.airflow import LocalAirflow
 from local_cloud.samples import draw_samples
 from tests.end_to_end.airflow_runs import INGESTION, WATCHDOG, AirflowRuns, Run
@@ -137,7 +136,7 @@ class TestOrchardInAirflow:
     def test_d_a_failed_step_fails_the_run_and_leaves_no_cluster(
         self, orchard: CloudBatches, failure: Failure
     ) -> None:
-        """The run is failed and says by what, its cluster has ended, the tables are untouched."""
+        """The step was tried twice; the run says what failed, its cluster ended, no row came."""
         run, row = failure.run, failure.row
 
         assert run.state == "failed"
@@ -146,6 +145,7 @@ class TestOrchardInAirflow:
         assert (row["outcome"], row["failed_tasks"]) == ("failed", "featurize")
         assert (row["added"], row["features"]) == (2, 0)
         assert cluster_state(row["cluster_id"]) == "TERMINATED"
+        assert step_names(row["cluster_id"]) == [f"featurize {row['batch']} 1.{n}" for n in (1, 2)]
         assert orchard.versions("features") == failure.before
 
     def test_e_clearing_what_failed_finishes_the_batch(
@@ -160,14 +160,17 @@ class TestOrchardInAirflow:
         row = reported(orchard, run)
         assert (row["outcome"], row["features"]) == ("success", 2)
         assert row["cluster_id"] != failure.row["cluster_id"]
+        assert step_names(row["cluster_id"]) == [
+            f"featurize {row['batch']} 2.1",
+            f"pca {row['batch']} 2.1",
+        ]
         assert cluster_state(row["cluster_id"]) == "TERMINATED"
 
     def test_f_the_watchdog_ends_what_nobody_wants(
         self, orchard: CloudBatches, airflow: AirflowRuns
     ) -> None:
         """A cluster of ours whose lease is over ends; one without our tag, however, stays."""
-        hour_ago = datetime.now(UTC) - timedelta(hours=1)
-        grant_lease(LAKE, "lost", minutes=30, worst_case=1, currency="USD", now=hour_ago)
+        grant_lease(LAKE, Lease("lost", 1, minutes=0.01, worst_case=1, currency="USD"))
         lost, foreign = create_cluster({TOKEN_TAG: "lost"}), create_cluster({"owner": "else"})
 
         dry = airflow.trigger(WATCHDOG, {"dry_run": True})
@@ -177,6 +180,9 @@ class TestOrchardInAirflow:
         assert (dry.state, run.state) == ("success", "success")
         assert kept in ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
         assert airflow.answer(run, "end_unwanted_clusters")["terminated"] == [lost]
+        assert airflow.asset_events(dry) == {}
+        (finding,) = airflow.asset_events(run)["fruits_watchdog_findings"]["findings"]
+        assert finding["cluster_id"] == lost
         assert cluster_state(lost) in ("TERMINATING", "TERMINATED")
         assert cluster_state(foreign) not in ("TERMINATING", "TERMINATED")
 
@@ -192,6 +198,12 @@ def cluster_state(cluster_id: str) -> str:
     """Return the cluster's state."""
     cluster = boto3.client("emr").describe_cluster(ClusterId=cluster_id)["Cluster"]
     return str(cluster["Status"]["State"])
+
+
+def step_names(cluster_id: str) -> list[str]:
+    """Return the names of the cluster's steps, the first one first."""
+    steps = boto3.client("emr").list_steps(ClusterId=cluster_id)["Steps"]
+    return [step["Name"] for step in reversed(steps)]
 
 
 def create_cluster(tags: dict[str, str]) -> str:

@@ -30,8 +30,9 @@ def test_ids_are_safe_in_uris_tags_and_file_names() -> None:
 def test_attempts_share_no_folder() -> None:
     """What one attempt wrote is never written again by another."""
     batch = Batch("s3://lake", "b")
-    first, second = batch.attempt("1"), batch.attempt("2")
+    attempts = [batch.numbered(1, 1), batch.numbered(1, 2), batch.numbered(2, 1)]
 
-    assert first.work("featurize") != second.work("featurize")
-    assert first.data("features") != second.data("features")
-    assert first.model != second.model
+    assert [attempt.name for attempt in attempts] == ["1.1", "1.2", "2.1"]
+    assert len({attempt.work("featurize") for attempt in attempts}) == 3
+    assert len({attempt.data("features") for attempt in attempts}) == 3
+    assert len({attempt.model for attempt in attempts}) == 3

@@ -9,16 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fruits.costs import (
+    MARGIN,
     CostCapError,
     OldPricesError,
     Price,
     PriceTable,
     Role,
     UnknownPriceError,
+    Usage,
     check_age,
     check_cap,
     cost,
     read_prices,
+    spent,
+    worst_case,
 )
 from fruits.settings import EU_REGIONS, Settings
 
@@ -79,13 +83,47 @@ def test_old_prices_are_refused() -> None:
         check_age(PRICES, limit + timedelta(days=1), 30)
 
 
-def test_a_cap_is_refused_with_its_arithmetic() -> None:
-    """Who set the cap sees what would exceed it."""
-    estimate = cost((PRIMARY,), 600, PRICES)
+def test_a_promise_covers_the_time_until_the_watchdog_has_ended_it() -> None:
+    """A cluster may live past its cap until the watchdog comes: the worst case has that in it."""
+    promise = worst_case((PRIMARY,), 60, PRICES)
 
-    check_cap(estimate, 2.61)
-    with pytest.raises(CostCapError, match=r"1 x small.*\n= 2\.60 USD"):
-        check_cap(estimate, 2.59)
+    assert MARGIN >= 10
+    assert promise.amount == cost((PRIMARY,), 60 + MARGIN, PRICES).amount
+
+
+def test_a_cap_is_refused_with_its_arithmetic() -> None:
+    """Who set the cap sees in one line what would exceed it, and what to change."""
+    promise = worst_case((PRIMARY,), 600 - MARGIN, PRICES)
+
+    check_cap(promise, 2.61)
+    with pytest.raises(CostCapError) as refused:
+        check_cap(promise, 2.59)
+
+    assert str(refused.value) == (
+        "This cluster could cost 2.60 USD in its 585 minutes and 15 more until the watchdog has "
+        "ended it, above FRUITS_CAP_MONEY (2.59): primary: 1 x small x (0.2 EC2 + 0.05 EMR + "
+        "0.0100 for 100 GB) USD/h x 10.00 h = 2.60 = 2.60 USD. Take fewer or smaller workers or "
+        "fewer minutes, or raise the cap."
+    )
+
+
+def test_what_was_spent_counts_each_instance_for_as_long_as_it_lived() -> None:
+    """Each node has its own lifetime, type and disk, and a minute at the least."""
+    lived = (Usage("small", 3600, 100), Usage("large", 1800, 0), Usage("large", 5, 0))
+
+    assert spent(lived, PRICES) == pytest.approx(0.26 + 0.25 + 0.5 / 60)
+    assert spent((), PRICES) == 0
+
+
+@given(st.integers(1, 20), st.integers(1, 1440), st.floats(0, 1))
+def test_what_was_spent_is_never_above_the_promise(nodes: int, cap: int, share: float) -> None:
+    """A cluster that ends within its cap and the margin keeps its promise."""
+    seconds = max(60, (cap + MARGIN) * 60 * share)
+    lived = [Usage("small", seconds, 100)] + [Usage("large", seconds, 10)] * nodes
+
+    promise = worst_case((PRIMARY, Role("workers", "large", nodes, 10)), cap, PRICES)
+
+    assert spent(lived, PRICES) <= promise.amount + 1e-9
 
 
 @pytest.mark.parametrize("region", sorted(EU_REGIONS))

@@ -3,58 +3,94 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fruits.leases import Lease, end_lease, grant_lease, lease_uri, read_lease, renew_lease
-from fruits.objects import exists
+from fruits import objects
+from fruits.leases import Lease, end_lease, lease_uri, read_lease, renew_lease
+from fruits.objects import exists, read_json
 from local_cloud.s3 import ObjectStorage
+from tests.fruits.lease_support import LAKE, age_lease, grant
 
-LAKE = "s3://fruits-lake"
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
+SECONDS = timedelta(seconds=20)
 
 
-def grant(now: datetime = NOON) -> Lease:
-    """Grant half an hour."""
-    return grant_lease(LAKE, "token", minutes=30, worst_case=1.25, currency="USD", now=now)
+def age() -> timedelta:
+    """Return the age of the token's lease."""
+    lease = read_lease(LAKE, "token")
+    assert lease
+    return lease.age
 
 
 def test_a_granted_lease_is_read_back(storage: ObjectStorage) -> None:
-    """What was written is what a process with another memory reads."""
+    """What was written is what a process with another memory reads, new as it is."""
     granted = grant()
 
     assert read_lease(LAKE, "token") == granted
-    assert (granted.generation, granted.until) == (1, NOON + 30 * MINUTE)
+    assert age() < SECONDS
 
 
-def test_every_grant_is_a_generation(storage: ObjectStorage) -> None:
-    """A task that is cleared promises another cluster: the count of promises goes up."""
-    assert [grant().generation, grant().generation] == [1, 2]
+def test_the_object_says_what_was_agreed(storage: ObjectStorage) -> None:
+    """Other programs read leases too: the object has these fields, and no time in it."""
+    grant()
+
+    assert read_json(lease_uri(LAKE, "token")) == {
+        "token": "token",
+        "generation": 1,
+        "minutes": 30,
+        "worst_case": 1.25,
+        "currency": "USD",
+        "ended": False,
+    }
 
 
-def test_renewing_extends_from_now(storage: ObjectStorage) -> None:
+def test_renewing_begins_it_again(storage: ObjectStorage) -> None:
     """A renewal gives the lease its full length again, and changes nothing else."""
     granted = grant()
+    age_lease(storage.folder / "fruits-lake", "token", 20)
 
-    renew_lease(LAKE, "token", NOON + 20 * MINUTE)
-    renewed = read_lease(LAKE, "token")
+    renew_lease(LAKE, "token")
 
-    assert renewed is not None
-    assert renewed.until == NOON + 50 * MINUTE
-    assert (renewed.generation, renewed.worst_case) == (granted.generation, 1.25)
+    assert read_lease(LAKE, "token") == granted
+    assert age() < SECONDS
 
 
 def test_an_ended_lease_is_over_at_once(storage: ObjectStorage) -> None:
     """After a run's end its cluster is nobody's."""
     grant()
 
-    end_lease(LAKE, "token", NOON + MINUTE)
+    end_lease(LAKE, "token")
     ended = read_lease(LAKE, "token")
 
-    assert ended is not None
-    assert ended.is_over(NOON + MINUTE)
+    assert ended
+    assert ended.is_over
+
+
+def test_an_ended_lease_cannot_be_renewed(storage: ObjectStorage) -> None:
+    """A waiting task that outlives its run does not bring its cluster back."""
+    grant()
+    end_lease(LAKE, "token")
+
+    renew_lease(LAKE, "token")
+    lease = read_lease(LAKE, "token")
+
+    assert lease
+    assert lease.is_over
+
+
+def test_the_next_generation_has_a_lease_again(storage: ObjectStorage) -> None:
+    """A run that is cleared gets a new claim, although its last one was ended."""
+    grant()
+    end_lease(LAKE, "token")
+
+    grant(generation=2)
+    lease = read_lease(LAKE, "token")
+
+    assert lease
+    assert (lease.generation, lease.is_over) == (2, False)
 
 
 def test_what_was_never_granted_is_not_made_by_a_renewal(storage: ObjectStorage) -> None:
@@ -66,9 +102,35 @@ def test_what_was_never_granted_is_not_made_by_a_renewal(storage: ObjectStorage)
     assert not exists(lease_uri(LAKE, "unknown"))
 
 
-@given(st.timedeltas(-timedelta(days=2), timedelta(days=2)))
-def test_a_lease_is_over_from_its_end_on(distance: timedelta) -> None:
-    """Before its end a lease holds, at its end and later it does not."""
-    held = Lease("token", 1, NOON, 30, 1.0, "USD")
+@pytest.mark.parametrize("wrong", [timedelta(days=3), timedelta(days=-3)])
+def test_a_clock_that_jumps_neither_ends_nor_keeps_a_lease(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
+) -> None:
+    """S3 says how old a lease is; what the clock of this machine shows does not matter."""
 
-    assert held.is_over(NOON + distance) == (distance >= timedelta(0))
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + wrong
+
+    grant()
+    age_lease(storage.folder / "fruits-lake", "token", 10)
+
+    monkeypatch.setattr(objects, "datetime", Jumped)
+
+    assert timedelta(minutes=9) < age() < timedelta(minutes=11)
+
+
+def test_without_a_date_in_the_answer_this_clock_has_to_do() -> None:
+    """An endpoint that sends no date is no reason to fail."""
+    answer = {"ResponseMetadata": {"HTTPHeaders": {}}}
+
+    assert abs(objects.answer_time(answer) - datetime.now(UTC)) < SECONDS
+
+
+@given(st.floats(0.1, 240), st.timedeltas(timedelta(0), timedelta(days=2)))
+def test_a_lease_is_over_when_its_minutes_are(minutes: float, old: timedelta) -> None:
+    """Before its minutes have passed a lease holds, from then on it does not."""
+    held = Lease("token", 1, minutes, 1.0, "USD", age=old)
+
+    assert held.is_over == (old >= timedelta(minutes=minutes))

@@ -2,127 +2,34 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.config import Config
 
-from fruits.clusters import TOKEN_TAG, cluster_name
+from fruits.clusters import TOKEN_TAG
 from fruits.lifecycle import (
     ClusterFailedError,
-    StepFailedError,
     WaitTimeoutError,
-    add_step,
     await_cluster,
+    check_alive,
+    cluster_age,
     create_cluster,
     emr_client,
+    end_duplicates,
     find_cluster,
     find_clusters,
     lifetime,
-    run_step,
+    list_instances,
     terminate_cluster,
 )
 from local_cloud.cloud import LocalCloud
-from local_cloud.emr.journal import accepted_calls
-
-REGION = "eu-west-3"
-POLL = 0.05
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """Run one S3 and one EMR for the module; their clients in this process find them by env."""
-    folder = tmp_path_factory.mktemp("cloud")
-    with LocalCloud(folder) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment().items():
-            patch.setenv(name, value)
-        yield running
-
-
-@pytest.fixture
-def emr(cloud: LocalCloud) -> Any:
-    """Return the client that the library uses."""
-    return emr_client(REGION)
-
-
-@pytest.fixture(scope="module")
-def waiting(cloud: LocalCloud) -> str:
-    """Return the id of a cluster that waits for steps."""
-    cluster_id = create_cluster(REGION, request("waiting"), "waiting")
-    await_cluster(emr_client(REGION), cluster_id, timeout=30, poll=POLL)
-    return cluster_id
-
-
-def request(token: str, **changes: Any) -> dict[str, Any]:
-    """Return a small RunJobFlow request with our name and tag."""
-    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
-    return {
-        "Name": cluster_name(token),
-        "ReleaseLabel": "emr-spark-8.1.0",
-        "LogUri": "s3://fruits-lake/logs/",
-        "JobFlowRole": "EMR_EC2_DefaultRole",
-        "ServiceRole": "EMR_DefaultRole_V2",
-        "Instances": {"InstanceGroups": [machine], "KeepJobFlowAliveWhenNoSteps": True},
-        "Tags": [{"Key": TOKEN_TAG, "Value": token}],
-    } | changes
-
-
-def step(command: str, name: str) -> dict[str, Any]:
-    """Return a StepConfig that runs a shell command."""
-    jar = {"Jar": "command-runner.jar", "Args": ["bash", "-c", command]}
-    return {"Name": name, "ActionOnFailure": "CONTINUE", "HadoopJarStep": jar}
-
-
-def calls(cloud: LocalCloud, action: str, mentioning: str) -> int:
-    """Count the accepted calls of *action* whose parameters mention a text."""
-    journal = accepted_calls(cloud.folder / "emr" / "journal.jsonl", action)
-    return sum(mentioning in str(call["parameters"]) for call in journal)
-
-
-@contextmanager
-def losing_answers(target: str, action: str, lost: int = 1) -> Iterator[str]:
-    """Pass requests on to *target*, but drop the first answers to *action*; yield its URL."""
-    left = [lost]
-    lock = threading.Lock()
-
-    class Forward(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            headers = {key: value for key, value in self.headers.items() if key != "Host"}
-            with urlopen(Request(target, body, headers)) as answer:
-                content, kind = answer.read(), answer.headers["Content-Type"]
-            with lock:
-                drop = left[0] > 0 and self.headers["X-Amz-Target"].endswith(f".{action}")
-                left[0] -= drop
-            if drop:
-                self.connection.shutdown(socket.SHUT_RDWR)
-                self.close_connection = True
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+from local_cloud.emr.server import EmrEndpoint
+from tests.fruits.emr_support import POLL, REGION, calls, cluster_state, request, spoiling, until
 
 
 class TestCreating:
@@ -156,8 +63,8 @@ class TestCreating:
     ) -> None:
         """RunJobFlow is sent once; the cluster whose id got lost is found by its token."""
         target = cloud.emr.endpoint_url
-        with losing_answers(target, "RunJobFlow") as url:
-            monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", url)
+        with spoiling(target, lose={"RunJobFlow": 1}) as spoiler:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", spoiler.url)
             found = create_cluster(REGION, request("lost"), "lost")
 
         assert found == find_cluster(boto3.client("emr", endpoint_url=target), "lost")
@@ -167,11 +74,55 @@ class TestCreating:
         self, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Without this guard the same loss makes a second cluster: botocore sends again."""
-        with losing_answers(cloud.emr.endpoint_url, "RunJobFlow") as url:
-            monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", url)
+        with spoiling(cloud.emr.endpoint_url, lose={"RunJobFlow": 1}) as spoiler:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", spoiler.url)
             emr_client(REGION).run_job_flow(**request("twice"))
 
         assert calls(cloud, "RunJobFlow", "'fruits twice'") == 2
+
+
+class TestClocks:
+    """Nothing of EMR is searched for, nor thought old, by the clock of this machine."""
+
+    def test_a_clock_that_is_a_month_ahead_finds_every_cluster(
+        self, tmp_path: Path, cloud: LocalCloud
+    ) -> None:
+        """Live and ended clusters are found, and their age is EMR's, not the difference to ours."""
+        behind = timedelta(days=30).total_seconds()
+        services = {"AWS_ENDPOINT_URL_S3": cloud.storage.endpoint_url}
+        folder, buckets = tmp_path / "emr", cloud.storage.folder
+        with EmrEndpoint(folder, buckets, services, clock=lambda: time.time() - behind) as server:
+            then = boto3.client("emr", endpoint_url=server.endpoint_url)
+            ended = then.run_job_flow(**request("ahead"))["JobFlowId"]
+            terminate_cluster(then, ended, timeout=30, poll=POLL)
+            live = then.run_job_flow(**request("ahead"))["JobFlowId"]
+
+            assert find_cluster(then, "ahead") == live
+            assert set(find_clusters(then, "ahead")) == {live, ended}
+            assert timedelta(seconds=-1) <= cluster_age(then, live) < timedelta(minutes=1)
+
+    def test_a_cluster_grows_older(self, emr: Any) -> None:
+        """The age counts from the creation, to the second."""
+        cluster_id = create_cluster(REGION, request("ageing"), "ageing")
+
+        until(lambda: cluster_age(emr, cluster_id) >= timedelta(seconds=1))
+
+
+class TestDuplicates:
+    """A token that got two clusters loses one of them."""
+
+    def test_only_the_one_that_is_waited_for_stays(self, emr: Any) -> None:
+        """Others of the token end, protected or not; another token's and the kept one live on."""
+        protected = request("many")["Instances"] | {"TerminationProtected": True}
+        first = emr.run_job_flow(**request("many", Instances=protected))["JobFlowId"]
+        kept = emr.run_job_flow(**request("many"))["JobFlowId"]
+        foreign = emr.run_job_flow(**request("few"))["JobFlowId"]
+
+        assert end_duplicates(emr, "many", kept) == [first]
+        until(lambda: cluster_state(emr, first) == "TERMINATED")
+        assert check_alive(emr, kept)
+        assert check_alive(emr, foreign)
+        assert end_duplicates(emr, "many", kept) == []
 
 
 class TestWaiting:
@@ -204,67 +155,6 @@ class TestWaiting:
         assert failure.value.seconds == 0.2
 
 
-class TestSteps:
-    """A step runs once, and nobody leaves it alone."""
-
-    def test_a_completed_step_returns_its_id(self, emr: Any, waiting: str) -> None:
-        """The progress is asked for at each look."""
-        looks: list[None] = []
-
-        step_id = run_step(
-            emr,
-            waiting,
-            step("true", "fine"),
-            timeout=30,
-            poll=POLL,
-            on_poll=lambda: looks.append(None),
-        )
-
-        assert step_state(emr, waiting, step_id) == "COMPLETED"
-        assert looks
-
-    def test_a_failed_step_says_why_and_where(self, emr: Any, waiting: str) -> None:
-        """The step's own explanation comes before EMR's, with the folder of its logs."""
-        with pytest.raises(StepFailedError) as failure:
-            run_step(
-                emr,
-                waiting,
-                step("exit 1", "failing"),
-                timeout=30,
-                poll=POLL,
-                explain=lambda: "The lemons are sour",
-            )
-
-        assert failure.value.reason == "The lemons are sour"
-        folder = f"s3://fruits-lake/logs/{waiting}/steps/{failure.value.step_id}/"
-        assert failure.value.log_uri == folder
-
-    def test_a_wait_that_gives_up_cancels_the_step(self, emr: Any, waiting: str) -> None:
-        """A step that nobody waits for must not run on."""
-        with pytest.raises(WaitTimeoutError):
-            run_step(emr, waiting, step("sleep 300", "hanging"), timeout=0.5, poll=POLL)
-
-        (hanging,) = (s for s in emr.list_steps(ClusterId=waiting)["Steps"] if "hang" in s["Name"])
-        until(lambda: step_state(emr, waiting, hanging["Id"]) == "CANCELLED")
-
-    def test_a_lost_answer_adds_no_second_step(
-        self, cloud: LocalCloud, waiting: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A step that ran twice would write over files that the first run's commit registered."""
-        with losing_answers(cloud.emr.endpoint_url, "AddJobFlowSteps") as url:
-            monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", url)
-            step_id = add_step(emr_client(REGION), waiting, step("true", "once"))
-        direct = boto3.client("emr", endpoint_url=cloud.emr.endpoint_url)
-
-        assert direct.describe_step(ClusterId=waiting, StepId=step_id)["Step"]["Name"] == "once"
-        assert calls(cloud, "AddJobFlowSteps", "'once'") == 1
-
-    def test_a_step_that_was_not_added_is_an_error(self, emr: Any) -> None:
-        """What EMR refuses, and nobody finds, did not happen."""
-        with pytest.raises(ClientError, match="j-NONE"):
-            add_step(emr, "j-NONE", step("true", "nowhere"))
-
-
 class TestEnding:
     """An end that is asked for twice is still one end."""
 
@@ -276,6 +166,7 @@ class TestEnding:
 
         ended = terminate_cluster(emr, cluster_id, timeout=30, poll=POLL)
 
+        assert ended
         assert ended["Status"]["State"] == "TERMINATED"
         assert 0 <= lifetime(ended) < 60
 
@@ -286,19 +177,44 @@ class TestEnding:
 
         again = terminate_cluster(emr, cluster_id, timeout=30, poll=POLL)
 
+        assert first
+        assert again
         assert again["Status"]["State"] == "TERMINATED"
         assert lifetime(again) == lifetime(first)
 
+    def test_a_cluster_that_emr_does_not_know_is_gone(self, emr: Any) -> None:
+        """There is nothing to end, and nothing to fail for."""
+        assert terminate_cluster(emr, "j-0123456789ABC", timeout=5, poll=POLL) is None
 
-def step_state(emr: Any, cluster_id: str, step_id: str) -> str:
-    """Return the step's state."""
-    described = emr.describe_step(ClusterId=cluster_id, StepId=step_id)["Step"]
-    return str(described["Status"]["State"])
+    def test_a_refusal_is_asked_again(
+        self, cloud: LocalCloud, emr: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A throttled TerminateJobFlows does not end the teardown: the next look asks again."""
+        cluster_id = create_cluster(REGION, request("refused"), "refused")
+        refused = {"TerminateJobFlows": 2, "SetTerminationProtection": 1}
+        with spoiling(cloud.emr.endpoint_url, throttle=refused) as spoiler:
+            impatient = boto3.client(
+                "emr", endpoint_url=spoiler.url, config=Config(retries={"total_max_attempts": 1})
+            )
+            ended = terminate_cluster(impatient, cluster_id, timeout=30, poll=POLL)
 
+        assert ended
+        assert ended["Status"]["State"] == "TERMINATED"
+        assert spoiler.received["TerminateJobFlows"] >= 3
 
-def until(question: Callable[[], bool], seconds: float = 20) -> None:
-    """Ask until the answer is yes."""
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(POLL)
+    def test_every_instance_tells_how_long_it_lived(self, emr: Any) -> None:
+        """Each node of each role is listed with its type and both ends of its life."""
+        machines = [
+            {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1},
+            {"InstanceRole": "CORE", "InstanceType": "c5.xlarge", "InstanceCount": 3},
+        ]
+        instances = {"InstanceGroups": machines, "KeepJobFlowAliveWhenNoSteps": True}
+        cluster_id = create_cluster(REGION, request("nodes", Instances=instances), "nodes")
+        terminate_cluster(emr, cluster_id, timeout=30, poll=POLL)
+
+        listed = list_instances(emr, cluster_id)
+
+        types = sorted(one["InstanceType"] for one in listed)
+        assert types == ["c5.xlarge"] * 3 + ["m5.xlarge"]
+        timelines = [one["Status"]["Timeline"] for one in listed]
+        assert all(its["EndDateTime"] >= its["CreationDateTime"] for its in timelines)

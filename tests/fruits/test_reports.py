@@ -41,7 +41,7 @@ ANSWERS: dict[str, Any] = {
         "explained_variance_kept": 0.96,
         "warnings": ["few images"],
     },
-    "terminate_cluster": {"seconds": 300.0, "cost": 0.11, "currency": "USD"},
+    "terminate_cluster": {"seconds": 300.0, "promised": 1.5, "cost": 0.11, "currency": "USD"},
 }
 
 
@@ -88,6 +88,25 @@ def test_a_run_that_got_nowhere_has_a_row_too() -> None:
     assert (row["outcome"], row["failed_tasks"]) == ("failed", "sense_changes")
     assert {row[name] for name in (*COUNTS, "features", "quarantined")} == {0}
     assert {row[name] for name in ("cluster_id", "actual_cost", "k", "model_version")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("ended", "promised", "cost"),
+    [
+        # Two generations: both were promised, both were paid.
+        ({"seconds": 500.0, "promised": 3.0, "cost": 0.2, "currency": "USD"}, 3.0, 0.2),
+        # The ledger did not answer: the last promise is known, the cost is not.
+        ({"seconds": 300.0, "promised": None, "cost": None, "currency": None}, 1.5, None),
+        (None, 1.5, None),
+    ],
+)
+def test_promise_and_cost_are_of_the_same_clusters(
+    ended: dict[str, Any] | None, promised: float, cost: float | None
+) -> None:
+    """What a run cost is never held against the promise of its last cluster alone."""
+    row = run_row(facts(ANSWERS | {"terminate_cluster": ended}), Settings(), NOW)
+
+    assert (row["worst_case"], row["actual_cost"]) == (promised, cost)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import botocore.session
 import pytest
+from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from fruits.batches import Batch
-from fruits.clusters import cluster_roles, run_job_flow_request, worker_instance_types
-from fruits.settings import EU_REGIONS, Engine, Market, Scaler, Settings
+from fruits.clusters import (
+    CAP_TAG,
+    GENERATION_TAG,
+    TOKEN_TAG,
+    cluster_name,
+    cluster_roles,
+    run_job_flow_request,
+    worker_instance_types,
+)
+from fruits.settings import Engine, Market, Scaler, Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 from fruits_jobs.arguments import featurize_parser, pca_parser
 from local_cloud.emr.supported import unsupported
@@ -25,13 +37,19 @@ STAGED = StagedJobs(
     install_python_env="s3://lake/bootstrap/4/install_python_env.sh",
     wheelhouse=f"s3://lake/wheelhouses/{'5' * 64}",
 )
-ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").attempt("1")
+ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").numbered(1, 1)
+
+
+@cache
+def emr_model() -> ServiceModel:
+    """Return AWS's own description of EMR."""
+    return botocore.session.get_session().get_service_model("emr")
 
 
 def validate(operation: str, parameters: dict[str, Any]) -> str:
     """Return what botocore's service model has against *parameters*, or an empty string."""
-    model = botocore.session.get_session().get_service_model("emr").operation_model(operation)
-    report = ParamValidator().validate(parameters, model.input_shape)
+    shape = emr_model().operation_model(operation).input_shape
+    report = ParamValidator().validate(parameters, shape)
     return str(report.generate_report())
 
 
@@ -41,48 +59,78 @@ def job_arguments(step: dict[str, Any]) -> list[str]:
     return words[next(i for i, word in enumerate(words) if word.endswith(".py")) + 1 :]
 
 
-PRIVATE = {
-    "subnet_id": "subnet-0a1b2c3d",
-    "primary_security_group": "sg-1",
-    "worker_security_group": "sg-2",
-    "service_security_group": "sg-3",
-}
+NETWORKS: list[dict[str, str]] = [
+    {},
+    {"subnet_id": "subnet-0a1b2c3d"},
+    {
+        "subnet_id": "subnet-0a1b2c3d",
+        "primary_security_group": "sg-1",
+        "worker_security_group": "sg-2",
+        "service_security_group": "sg-3",
+    },
+]
 ENCRYPTED = {
     "security_configuration": "fruits",
     "log_key": "arn:aws:kms:eu-west-3:123456789012:key/0a1b",
 }
-NETWORKS: list[dict[str, str]] = [{}, {"subnet_id": "subnet-0a1b2c3d"}, PRIVATE]
+GRID = {
+    "region": ["eu-central-1", "eu-west-3"],
+    "market": list(Market),
+    "network": NETWORKS,
+    "encryption": [{}, ENCRYPTED],
+    "workers": [1, 50],
+    "worker_instance_type": ["m5.xlarge", "c6i.4xlarge"],
+    "cap_minutes": [2, 1440],
+    "idle_minutes": [1, 120],
+    "engine": list(Engine),
+    "scaler": list(Scaler),
+    "k": [None, 64],
+}
 
 
-@pytest.mark.parametrize("market", list(Market))
-@pytest.mark.parametrize("engine", list(Engine))
-@pytest.mark.parametrize("region", [region for region in EU_REGIONS if region != "eu-south-2"])
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("encryption", [{}, ENCRYPTED])
-def test_the_cluster_request_fits_the_service_model(
-    market: Market,
-    engine: Engine,
-    region: str,
-    network: dict[str, str],
-    encryption: dict[str, str],
-) -> None:
-    """What we send has no unknown, missing or mistyped parameter, however it is configured."""
-    chosen = {**network, **encryption, "region": region, "engine": engine, "market": market}
-    settings = Settings(**chosen, worker_instance_type="m6i.2xlarge")  # type: ignore[arg-type]
+def settings_of_the_grid() -> Iterator[Settings]:
+    """Yield settings of every combination that is none of a contradiction."""
+    for values in itertools.product(*GRID.values()):
+        chosen = dict(zip(GRID, values, strict=True))
+        if chosen["idle_minutes"] < chosen["cap_minutes"]:
+            yield Settings(**chosen.pop("network"), **chosen.pop("encryption"), **chosen)
 
-    assert validate("RunJobFlow", run_job_flow_request(settings, STAGED, "token", "batch")) == ""
+
+def test_every_request_fits_the_service_model() -> None:
+    """Whatever is set, what we send has no unknown, missing or mistyped parameter."""
+    checked = 0
+    for settings in settings_of_the_grid():
+        steps = [
+            featurize_step(settings, STAGED, ATTEMPT, "m"),
+            pca_step(settings, STAGED, ATTEMPT),
+        ]
+        request = run_job_flow_request(settings, STAGED, "token", "batch", 1)
+        assert validate("RunJobFlow", request) == ""
+        assert validate("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": steps}) == ""
+        checked += 1
+
+    assert checked > 500
+
+
+def test_the_cluster_says_whose_it_is() -> None:
+    """Who knows no run and no settings finds token, generation and cap on the cluster."""
+    request = run_job_flow_request(Settings(cap_minutes=90), STAGED, "token", "batch", 3)
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+
+    assert request["Name"] == cluster_name("token")
+    assert (tags[TOKEN_TAG], tags[GENERATION_TAG], tags[CAP_TAG]) == ("token", "3", "90")
 
 
 def test_the_local_emr_knows_all_that_we_send() -> None:
     """It refuses what it does not model: nothing may only work on AWS."""
-    settings = Settings(**PRIVATE, **ENCRYPTED, market=Market.SPOT)  # type: ignore[arg-type]
+    settings = Settings(**NETWORKS[-1], **ENCRYPTED, market=Market.SPOT)  # type: ignore[arg-type]
 
-    assert unsupported("RunJobFlow", run_job_flow_request(settings, STAGED, "t", "b")) == []
+    assert unsupported("RunJobFlow", run_job_flow_request(settings, STAGED, "t", "b", 1)) == []
 
 
 def test_a_cluster_is_private_and_encrypted_as_configured() -> None:
     """Subnet, groups, security configuration and the logs' key reach the request."""
-    request = run_job_flow_request(Settings(**PRIVATE, **ENCRYPTED), STAGED, "t", "b")  # type: ignore[arg-type]
+    request = run_job_flow_request(Settings(**NETWORKS[-1], **ENCRYPTED), STAGED, "t", "b", 1)  # type: ignore[arg-type]
 
     assert request["Instances"]["Ec2SubnetIds"] == ["subnet-0a1b2c3d"]
     assert request["Instances"]["ServiceAccessSecurityGroup"] == "sg-3"
@@ -100,7 +148,7 @@ def test_spot_workers_may_be_of_any_type_of_the_size() -> None:
 
 def test_every_cluster_ends_itself() -> None:
     """Idle limit, lifetime timer and no termination protection are in every request."""
-    request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", "b")
+    request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", "b", 1)
 
     assert request["AutoTerminationPolicy"] == {"IdleTimeout": 300}
     assert request["BootstrapActions"][0]["ScriptBootstrapAction"]["Args"] == ["90"]
@@ -109,7 +157,7 @@ def test_every_cluster_ends_itself() -> None:
 
 def test_every_node_gets_the_locked_environment() -> None:
     """The action knows the wheelhouse, its lock's hash and the environment of `node_python`."""
-    request = run_job_flow_request(Settings(node_python="/opt/f/bin/python"), STAGED, "t", "b")
+    request = run_job_flow_request(Settings(node_python="/opt/f/bin/python"), STAGED, "t", "b", 1)
 
     action = request["BootstrapActions"][1]["ScriptBootstrapAction"]
     assert action["Path"] == STAGED.install_python_env
@@ -118,7 +166,7 @@ def test_every_node_gets_the_locked_environment() -> None:
 
 def test_spot_falls_back_to_on_demand() -> None:
     """A day without Spot capacity does not lose its batch."""
-    request = run_job_flow_request(Settings(market=Market.SPOT, workers=3), STAGED, "t", "b")
+    request = run_job_flow_request(Settings(market=Market.SPOT, workers=3), STAGED, "t", "b", 1)
     primary, workers = request["Instances"]["InstanceFleets"]
 
     assert primary["TargetOnDemandCapacity"] == 1
@@ -126,16 +174,6 @@ def test_spot_falls_back_to_on_demand() -> None:
     spot = workers["LaunchSpecifications"]["SpotSpecification"]
     assert spot["TimeoutAction"] == "SWITCH_TO_ON_DEMAND"
     assert spot["AllocationStrategy"] == "price-capacity-optimized"
-
-
-def test_both_steps_fit_the_service_model() -> None:
-    """AddJobFlowSteps takes what we build."""
-    steps = [
-        featurize_step(Settings(), STAGED, ATTEMPT, "model"),
-        pca_step(Settings(), STAGED, ATTEMPT),
-    ]
-
-    assert validate("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": steps}) == ""
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -157,7 +195,7 @@ def test_pca_reads_the_arguments_that_we_build(scaler: Scaler, k: int | None) ->
 
     parsed = pca_parser().parse_args(job_arguments(step))
 
-    assert parsed.model_version == "20261121T030000-1a2b3c4d-1"
+    assert parsed.model_version == "20261121T030000-1a2b3c4d-1.1"
     assert (parsed.k, parsed.scaler) == (k, scaler)
     assert k is not None or parsed.variance_target == 0.9
 

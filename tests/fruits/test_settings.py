@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from fruits.settings import EU_REGIONS, Engine, Settings
+from fruits import batch
+from fruits.settings import EU_REGIONS, Engine, Settings, SettingsError, load_settings
 
 
 def test_defaults_are_valid_and_in_paris() -> None:
@@ -46,7 +47,12 @@ def test_each_region_of_the_union_is_accepted(region: str) -> None:
         ("variance_target", 1.5),
         ("k", 0),
         ("workers", 0),
-        ("cap_minutes", 5),
+        ("cap_minutes", 0),
+        ("cap_minutes", 1441),
+        ("idle_minutes", 0),
+        ("ready_minutes", 0),
+        ("lease_minutes", 0),
+        ("month_cap_money", 0),
         ("max_removed_share", 1.1),
         ("release_label", "latest"),
         ("engine", "abacus"),
@@ -59,10 +65,96 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
         Settings(**{field: value})
 
 
-def test_an_idle_limit_above_the_cap_is_refused() -> None:
-    """An idle limit that the cap would always beat protects nobody."""
-    with pytest.raises(ValidationError, match="idle_minutes"):
-        Settings(idle_minutes=60, cap_minutes=60)
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            {"cap_money": 0},
+            "FRUITS_CAP_MONEY is 0: it should be greater than 0.",
+        ),
+        (
+            {"cap_money": -3.5},
+            "FRUITS_CAP_MONEY is -3.5: it should be greater than 0.",
+        ),
+        (
+            {"cap_money": float("inf")},
+            "FRUITS_CAP_MONEY is inf: it should be a finite number.",
+        ),
+        (
+            {"cap_minutes": 0},
+            "FRUITS_CAP_MINUTES is 0: it should be greater than or equal to 1.",
+        ),
+        (
+            {"region": "us-east-1"},
+            "FRUITS_REGION: 'us-east-1' is not in the European Union; choose one of eu-central-1",
+        ),
+        (
+            {"cap_money": 20, "month_cap_money": 10},
+            "FRUITS_CAP_MONEY (20) must be at most FRUITS_MONTH_CAP_MONEY (10), the cap of the ",
+        ),
+        (
+            {"idle_minutes": 60, "cap_minutes": 60},
+            "FRUITS_IDLE_MINUTES (60) must be below FRUITS_CAP_MINUTES (60), or it would never ",
+        ),
+        (
+            {"poll_seconds": 600, "lease_minutes": 29.9},
+            "FRUITS_LEASE_MINUTES (29.9) must be at least 30: 3 times FRUITS_POLL_SECONDS (600 s)",
+        ),
+        ({"cap_mony": 1}, "there is no setting FRUITS_CAP_MONY."),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(overrides: dict[str, object], says: str) -> None:
+    """The line names the setting, its value, and what would be right."""
+    with pytest.raises(SettingsError) as refused:
+        load_settings(**overrides)
+
+    line = str(refused.value)
+    assert line.startswith(says)
+    assert line.endswith("Nothing was created: change that and start again.")
+    assert "\n" not in line
+
+
+def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several wrong settings, from the environment too, need one try."""
+    monkeypatch.setenv("FRUITS_WORKERS", "0")
+    monkeypatch.setenv("FRUITS_ENGINE", "abacus")
+
+    with pytest.raises(SettingsError) as refused:
+        load_settings(k=0)
+
+    assert set(refused.value.wrong) == {"FRUITS_WORKERS", "FRUITS_ENGINE", "FRUITS_K"}
+
+
+def test_times_can_be_short() -> None:
+    """A whole life in minutes is a matter of settings: nothing is hidden in the code."""
+    brief = load_settings(
+        cap_minutes=2, idle_minutes=1, lease_minutes=0.5, ready_minutes=0.5, poll_seconds=0.5
+    )
+
+    assert (brief.cap_minutes, brief.lease_minutes, brief.ready_minutes) == (2, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FRUITS_CAP_MONEY", "0"),
+        ("FRUITS_CAP_MONEY", "-1"),
+        ("FRUITS_REGION", "us-east-1"),
+        ("FRUITS_MONTH_CAP_MONEY", "4"),
+    ],
+)
+def test_a_batch_from_the_shell_does_not_begin_with_a_wrong_setting(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m fruits.batch` says one line and returns 2; it has not looked for AWS by then."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["batch"])
+
+    code = batch.main()
+
+    said = capsys.readouterr().out
+    assert (code, said.count("\n")) == (2, 1)
+    assert name in said
 
 
 def test_settings_cannot_change_under_a_run() -> None:

@@ -12,29 +12,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fruits.clusters import CAP_TAG, TOKEN_TAG, cluster_name
-from fruits.leases import Lease, grant_lease, lease_uri
-from fruits.lifecycle import find_cluster
-from fruits.objects import write_bytes
+from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name
+from fruits.leases import Lease, end_lease, lease_uri
+from fruits.ledger import Charge, Entry, entry_uri, reserve, settle
+from fruits.lifecycle import find_cluster, terminate_cluster
+from fruits.objects import delete, list_uris, read_json, write_bytes
 from fruits.settings import Settings
-from fruits.watchdog import GRACE, LONGEST_CAP, Sighting, WatchdogError, judge, main, watch
+from fruits.verdicts import GRACE, Sighting, judge
+from fruits.watchdog import LONGEST_CAP, WatchdogError, main, watch
 from local_cloud.cloud import LocalCloud
+from tests.fruits.lease_support import LAKE, age_lease, grant
 
-LAKE = "s3://fruits-lake"
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 CAP = timedelta(minutes=60)
 
 
 def lease(minutes_left: float) -> Lease:
-    """Return a lease that ends in some minutes, or ended some minutes ago."""
-    return Lease("token", 1, NOW + timedelta(minutes=minutes_left), 30, 1.0, "USD")
+    """Return a lease that is over in some minutes, or was over some minutes ago."""
+    return Lease("token", 1, 30, 1.0, "USD", age=timedelta(minutes=30 - minutes_left))
+
+
+ENDED = Lease("token", 1, 30, 1.0, "USD", ended=True)
 
 
 def seen(age: float = 20, cluster_id: str = "j-1", **changes: Any) -> Sighting:
     """Return a wanted cluster of *age* minutes, with *changes*."""
-    created = NOW - timedelta(minutes=age)
+    old = timedelta(minutes=age)
     known: dict[str, Any] = {"token": "token", "cap": CAP, "lease": lease(10)}
-    return Sighting(cluster_id=cluster_id, created=created, **known | changes)
+    return Sighting(cluster_id=cluster_id, created=NOW - old, age=old, **known | changes)
 
 
 def age_key(one: Sighting) -> tuple[datetime, str]:
@@ -62,12 +67,13 @@ class TestJudgement:
 
     def test_a_wanted_cluster_stays(self) -> None:
         """A lease that runs, an age below the cap, the only one of its token: no reason to end."""
-        assert not judge([seen()], NOW)[0].ends
+        assert not judge([seen()])[0].ends
 
     @pytest.mark.parametrize(
         ("sighting", "reason"),
         [
-            (seen(lease=lease(0)), "its lease was over at 2026-11-21 03:00:00 UTC"),
+            (seen(lease=lease(0)), "its lease of 30 min was renewed 30 min ago"),
+            (seen(lease=ENDED), "its lease was ended"),
             (seen(lease=None), "it has no lease, 20 min after its creation"),
             (seen(age=60), "it is 60 min old, its cap is 60 min"),
             (seen(age=60, lease=None, unreadable="S3"), "it is 60 min old, its cap is 60 min"),
@@ -75,24 +81,24 @@ class TestJudgement:
     )
     def test_each_reason_ends_a_cluster_by_itself(self, sighting: Sighting, reason: str) -> None:
         """A lease that is over or missing and a cap that is reached each suffice, and are named."""
-        assert judge([sighting], NOW)[0].reasons == (reason,)
+        assert judge([sighting])[0].reasons == (reason,)
 
     def test_a_missing_lease_has_a_grace(self) -> None:
         """A cluster whose lease cannot be seen yet is not ended in its first minutes."""
         age = GRACE.total_seconds() / 60 - 1
 
-        assert not judge([seen(age=age, lease=None)], NOW)[0].ends
+        assert not judge([seen(age=age, lease=None)])[0].ends
 
     def test_an_unreadable_lease_ends_nothing(self) -> None:
         """Trouble with S3 must not end a cluster that somebody may want."""
-        assert not judge([seen(lease=None, unreadable="SlowDown")], NOW)[0].ends
+        assert not judge([seen(lease=None, unreadable="SlowDown")])[0].ends
 
     def test_the_newest_of_a_token_stays(self) -> None:
         """Of two clusters of one token the older goes; those of other tokens do not count."""
         older, newer = seen(21, "j-older"), seen(20, "j-newer")
         other = seen(19, "j-other", token="another")
 
-        verdicts = judge([newer, older, other], NOW)
+        verdicts = judge([newer, older, other])
 
         assert [verdict.ends for verdict in verdicts] == [False, True, False]
         assert verdicts[1].reasons == ("j-newer is the newest cluster of its token",)
@@ -100,31 +106,21 @@ class TestJudgement:
     @given(SIGHTINGS)
     def test_exactly_the_unwanted_go(self, sightings: list[Sighting]) -> None:
         """The rules hold for every mixture of clusters, whatever their order."""
-        verdicts = judge(sightings, NOW)
+        verdicts = judge(sightings)
 
         assert [verdict.cluster_id for verdict in verdicts] == [s.cluster_id for s in sightings]
         for one, verdict in zip(sightings, verdicts, strict=True):
-            over = one.lease is not None and one.lease.until <= NOW
-            lost = one.lease is None and not one.unreadable and NOW - one.created >= GRACE
+            over = one.lease is not None and one.lease.age >= timedelta(minutes=30)
+            lost = one.lease is None and not one.unreadable and one.age >= GRACE
             younger = any(s.token == one.token and age_key(s) > age_key(one) for s in sightings)
-            assert verdict.ends == (over or lost or NOW - one.created >= one.cap or younger)
+            assert verdict.ends == (over or lost or one.age >= one.cap or younger)
 
     @given(SIGHTINGS)
     def test_no_token_keeps_two(self, sightings: list[Sighting]) -> None:
         """At most one cluster of a token survives a look."""
-        kept = [verdict.token for verdict in judge(sightings, NOW) if not verdict.ends]
+        kept = [verdict.token for verdict in judge(sightings) if not verdict.ends]
 
         assert len(kept) == len(set(kept))
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """Run one S3 and one EMR for the module; their clients in this process find them by env."""
-    folder = tmp_path_factory.mktemp("cloud")
-    with LocalCloud(folder) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment().items():
-            patch.setenv(name, value)
-        yield running
 
 
 @pytest.fixture
@@ -139,8 +135,8 @@ def emr(cloud: LocalCloud) -> Iterator[Any]:
 
 
 def create(emr: Any, protected: bool = False, lake: str = LAKE, **tags: str) -> str:
-    """Create a cluster; the tags token and cap are ours."""
-    named = {"token": TOKEN_TAG, "cap": CAP_TAG}
+    """Create a cluster; the tags token, cap and generation are ours."""
+    named = {"token": TOKEN_TAG, "cap": CAP_TAG, "generation": GENERATION_TAG}
     machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
     answer = emr.run_job_flow(
         Name=cluster_name(tags.get("token", "else")),
@@ -158,10 +154,29 @@ def create(emr: Any, protected: bool = False, lake: str = LAKE, **tags: str) -> 
     return str(answer["JobFlowId"])
 
 
-def grant(token: str, *, ago: float = 0, lake: str = LAKE) -> None:
-    """Grant a lease of 30 minutes, *ago* minutes ago."""
-    then = datetime.now(UTC) - timedelta(minutes=ago)
-    grant_lease(lake, token, minutes=30, worst_case=1, currency="USD", now=then)
+def lapse(cloud: LocalCloud, token: str) -> None:
+    """Grant a lease of half an hour that was last renewed 31 minutes ago."""
+    grant(token)
+    age_lease(cloud.storage.folder / "fruits-lake", token, 31)
+
+
+def findings() -> list[str]:
+    """Return where findings were written down."""
+    return list_uris(f"{LAKE}/ledger/findings/")
+
+
+def promise(token: str, **changes: Any) -> Entry:
+    """Reserve 5 USD for a cluster of *token*, an hour ago."""
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    known = {"generation": 1, "reserved_at": now} | changes
+    entry = Entry(token, worst_case=5.0, currency="USD", **known)
+    reserve(LAKE, entry, 1000)
+    return entry
+
+
+def kept(entry: Entry) -> dict[str, Any]:
+    """Return what the ledger has of the entry now."""
+    return read_json(entry_uri(LAKE, entry))
 
 
 def is_ending(emr: Any, cluster_id: str) -> bool:
@@ -173,9 +188,9 @@ def is_ending(emr: Any, cluster_id: str) -> bool:
 class TestDeeds:
     """One look at a real endpoint."""
 
-    def test_only_unwanted_clusters_of_ours_are_ended(self, emr: Any) -> None:
+    def test_only_unwanted_clusters_of_ours_are_ended(self, cloud: LocalCloud, emr: Any) -> None:
         """Lease over, duplicate, wanted, foreign: each gets what it deserves, protected or not."""
-        grant("over", ago=31)
+        lapse(cloud, "over")
         grant("twice")
         grant("fine")
         over = create(emr, protected=True, token="over", cap="60")
@@ -203,21 +218,52 @@ class TestDeeds:
         assert found["terminated"] == [capped]
         assert "its cap is 0 min" in found["findings"][0]["reasons"][0]
 
-    def test_a_dry_run_ends_nothing(self, emr: Any) -> None:
+    def test_a_clock_that_jumps_ends_nothing(
+        self, emr: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """EMR says how old a cluster is: this machine's clock may be days ahead."""
+
+        class Jumped(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+                return datetime.now(tz) + timedelta(days=3)
+
+        grant("young")
+        young = create(emr, token="young", cap="60")
+        monkeypatch.setattr("fruits.objects.datetime", Jumped)
+
+        assert watch(Settings())["findings"] == []
+        assert not is_ending(emr, young)
+
+    def test_findings_are_written_down(self, cloud: LocalCloud, emr: Any) -> None:
+        """What was ended, and why, can be read in the ledger; a quiet look leaves nothing."""
+        watch(Settings())
+        before = findings()
+        lapse(cloud, "noted")
+        noted = create(emr, token="noted", cap="60")
+
+        found = watch(Settings())
+        (written,) = set(findings()) - set(before)
+
+        assert read_json(written) == found
+        assert found["terminated"] == [noted]
+
+    def test_a_dry_run_ends_nothing(self, cloud: LocalCloud, emr: Any) -> None:
         """A dry run finds the same and leaves everything as it is."""
-        grant("dry", ago=31)
+        lapse(cloud, "dry")
         dry = create(emr, token="dry", cap="60")
+        before = findings()
 
         found = watch(Settings(), dry_run=True)
 
-        assert (found["dry_run"], found["terminated"]) == (True, [])
+        assert (found["dry_run"], found["terminated"], findings()) == (True, [], before)
         assert [one["cluster_id"] for one in found["findings"]] == [dry]
         assert not is_ending(emr, dry)
 
-    def test_an_unreadable_lease_does_not_stop_the_look(self, emr: Any) -> None:
+    def test_an_unreadable_lease_does_not_stop_the_look(self, cloud: LocalCloud, emr: Any) -> None:
         """A garbled lease keeps its cluster; the others are judged, and the look fails aloud."""
         write_bytes(lease_uri(LAKE, "garbled"), b"{not json")
-        grant("over", ago=31)
+        lapse(cloud, "over")
         garbled = create(emr, token="garbled", cap="60")
         over = create(emr, token="over", cap="60")
 
@@ -228,10 +274,12 @@ class TestDeeds:
         assert garbled in failure.value.problems[0]
         assert not is_ending(emr, garbled)
 
-    def test_leases_are_read_where_the_clusters_own_run_writes_them(self, emr: Any) -> None:
+    def test_leases_are_read_where_the_clusters_own_run_writes_them(
+        self, cloud: LocalCloud, emr: Any
+    ) -> None:
         """Another deployment in the account keeps its clusters: its lake has their leases."""
         grant("neighbour", lake=f"{LAKE}/of a neighbour")
-        grant("neighbour", ago=31)
+        lapse(cloud, "neighbour")
         neighbour = create(emr, lake=f"{LAKE}/of a neighbour", token="neighbour", cap="60")
 
         assert watch(Settings())["findings"] == []
@@ -252,16 +300,105 @@ class TestDeeds:
         assert {one["cluster_id"] for one in found["findings"]} == clusters
 
     def test_the_command_ends_clusters_without_airflow(
-        self, emr: Any, caplog: pytest.LogCaptureFixture
+        self, cloud: LocalCloud, emr: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         """The command does what the DAG does, and says so."""
         caplog.set_level(logging.INFO)
-        grant("command", ago=31)
+        lapse(cloud, "command")
         unwanted = create(emr, token="command", cap="60")
 
         dry, done = main(["--dry-run"]), main([])
 
         assert (dry, done) == (0, 0)
-        assert f"{unwanted} of token command would be terminated: its lease was over" in caplog.text
-        assert f"{unwanted} of token command is terminated: its lease was over" in caplog.text
+        assert (
+            f"{unwanted} of token command would be terminated: its lease of 30 min" in caplog.text
+        )
+        assert f"{unwanted} of token command is terminated: its lease of 30 min" in caplog.text
         assert is_ending(emr, unwanted)
+
+    def test_the_command_says_what_is_wrong_with_its_settings(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A wrong region is one line and exit code 1, not an empty look that calms."""
+        monkeypatch.setenv("FRUITS_REGION", "us-east-1")
+
+        assert main([]) == 1
+        assert "FRUITS_REGION: 'us-east-1' is not in the European Union" in caplog.text
+
+
+class TestLedger:
+    """What no run settles any more, the watchdog does."""
+
+    def test_a_run_that_was_killed_is_settled_by_what_its_cluster_cost(
+        self, cloud: LocalCloud, emr: Any
+    ) -> None:
+        """The promise stays charged until the cluster has ended, then its real lifetime is."""
+        entry = promise("killed")
+        lapse(cloud, "killed")
+        killed = create(emr, token="killed", cap="60", generation="1")
+
+        ended = watch(Settings())
+        charged = kept(entry)["spent"]
+        terminate_cluster(emr, killed, poll=0.05)
+        settled = watch(Settings())
+
+        assert (ended["terminated"], ended["settled"], charged) == ([killed], [], None)
+        assert [one["token"] for one in settled["settled"]] == ["killed"]
+        # A minute of an m5.xlarge at the least.
+        assert 0.004 < kept(entry)["spent"] < 0.02
+        assert [one["id"] for one in kept(entry)["clusters"]] == [killed]
+        assert kept(entry)["settled_by"] == "fruits_cost_watchdog"
+
+    def test_a_run_that_goes_on_is_not_settled(self, emr: Any) -> None:
+        """While the lease runs, a cluster may still be made."""
+        entry = promise("running")
+        grant("running")
+
+        assert watch(Settings())["settled"] == []
+        assert kept(entry)["spent"] is None
+
+    def test_a_promise_whose_lease_was_lost_has_a_grace(self, emr: Any) -> None:
+        """A promise is written before its lease: without one it is given back after a while."""
+        old = promise("lost")
+        young = promise("unborn", reserved_at=datetime.now(UTC).replace(microsecond=0))
+        # The lease of the generation before says nothing of this one.
+        again = promise("again", generation=2, reserved_at=young.reserved_at)
+        grant("again")
+        end_lease(LAKE, "again")
+
+        watch(Settings())
+
+        assert [kept(entry)["spent"] for entry in (old, young, again)] == [0, None, None]
+
+    def test_a_late_cluster_is_charged(self, emr: Any) -> None:
+        """A cluster that came to be after its run was settled opens the entry again, and counts."""
+        entry = promise("late")
+        settle(LAKE, entry, [Charge("j-first", 60, 0.5)], "terminate_cluster", NOW)
+        grant("late")
+        end_lease(LAKE, "late")
+        late = create(emr, token="late", cap="60", generation="1")
+
+        watch(Settings())
+        charged = kept(entry)["spent"]
+        terminate_cluster(emr, late, poll=0.05)
+        watch(Settings())
+
+        assert charged is None
+        assert {one["id"] for one in kept(entry)["clusters"]} == {"j-first", late}
+        assert 0.504 < kept(entry)["spent"] < 0.52
+
+    def test_a_ledger_that_cannot_be_read_does_not_keep_a_cluster(
+        self, cloud: LocalCloud, emr: Any
+    ) -> None:
+        """Ending comes first; what is wrong with the ledger is said aloud."""
+        lapse(cloud, "unbooked")
+        unbooked = create(emr, token="unbooked", cap="60")
+        garbled = entry_uri(LAKE, promise("torn"))
+        write_bytes(garbled, b"{}")
+
+        with pytest.raises(WatchdogError, match=r"torn\.1\.json") as failure:
+            watch(Settings())
+        delete(garbled)
+
+        assert failure.value.terminated == (unbooked,)
+        assert is_ending(emr, unbooked)

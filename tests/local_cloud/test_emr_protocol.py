@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -18,6 +20,7 @@ from local_cloud.emr import journal
 from local_cloud.emr.actions import ACTIONS
 from local_cloud.emr.errors import ValidationError
 from local_cloud.emr.protocol import check
+from local_cloud.emr.server import EmrEndpoint
 from local_cloud.emr.supported import HONOURED
 
 FLEETS = {
@@ -375,7 +378,7 @@ def test_unicode_names_are_allowed() -> None:
 
 
 def test_journal_has_every_call(emr: Any, raw: Any, cloud: LocalCloud, job_flow: Any) -> None:
-    """The journal says what was asked, from which region, and how it was answered."""
+    """The journal says who asked for what, from which region, and how it was answered."""
     cluster_id = emr.run_job_flow(**job_flow(Name="first"))["JobFlowId"]
     refusal(raw.run_job_flow, **job_flow(Name="second", AmiVersion="1"))
 
@@ -384,4 +387,21 @@ def test_journal_has_every_call(emr: Any, raw: Any, cloud: LocalCloud, job_flow:
     assert calls[0]["answer"]["JobFlowId"] == cluster_id
     assert calls[1]["error"]["code"] == "ValidationException"
     assert {call["region"] for call in calls} == {"eu-west-3"}
+    assert all(call["agent"].startswith("Boto3/") for call in calls)
     assert len(journal.accepted_calls(cloud.emr.journal.path, "RunJobFlow")) == 1
+
+
+def test_answers_are_dated_by_the_endpoints_clock(
+    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_flow: Any
+) -> None:
+    """The Date header and a cluster's creation come from one clock: their difference is an age."""
+    services = {"AWS_ENDPOINT_URL_S3": cloud.storage.endpoint_url}
+    buckets, future = cloud.storage.folder, 4_000_000_000.0
+    with EmrEndpoint(tmp_path / "emr", buckets, services, clock=lambda: future) as endpoint:
+        client = boto3.client("emr", endpoint_url=endpoint.endpoint_url)
+        cluster_id = client.run_job_flow(**job_flow())["JobFlowId"]
+        answer = client.describe_cluster(ClusterId=cluster_id)
+
+    dated = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    created = answer["Cluster"]["Status"]["Timeline"]["CreationDateTime"]
+    assert created.timestamp() == dated.timestamp() == future

@@ -1,0 +1,96 @@
+"""One lab for all cases of a process, a record of each, and a healthy run after each module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos.cases import Case
+from tests.chaos.lab import INGESTION, WATCHDOG, Lab, open_lab
+from tests.chaos.matrix import Record
+from tests.chaos.watchdogs import Watchdog
+
+
+@pytest.fixture(scope="package")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Run the lab, with three images already ingested by a run that nothing disturbed."""
+    with open_lab(tmp_path_factory.mktemp("lab")) as lab:
+        lab.wait_until(lambda: _known(lab), 60, "both DAGs are known")
+        # These cases have a watchdog of their own, which can be killed and switched off.
+        lab.pause(True, WATCHDOG)
+        lab.pause(False)
+        _prove_health(lab, images=3)
+        yield lab
+        lab.restore()
+
+
+@pytest.fixture(scope="module")
+def records(lab: Lab) -> Iterator[list[Record]]:
+    """Collect a module's records; a healthy run after its last case counts for all of them."""
+    kept: list[Record] = []
+    yield kept
+    try:
+        _prove_health(lab, images=1)
+        healthy = True
+    except AssertionError:
+        healthy = False
+        raise
+    finally:
+        for record in kept:
+            record.healthy = healthy
+            record.write()
+
+
+@pytest.fixture
+def watchdog(lab: Lab) -> Watchdog:
+    """Return a watchdog that nobody has started."""
+    return Watchdog(lab.environment("watchdog"))
+
+
+@pytest.fixture
+def unwatched(
+    lab: Lab, records: list[Record], watchdog: Watchdog, request: pytest.FixtureRequest
+) -> Iterator[Case]:
+    """Return a case without a watchdog, unless it starts its own."""
+    lab.restore()
+    record = Record(
+        request.module.__name__.rpartition(".")[2].removeprefix("test_"),
+        request.node.name,
+        (request.function.__doc__ or "").splitlines()[0],
+        faults_before=lab.emr.fired + lab.s3.fired,
+    )
+    records.append(record)
+    case = Case(lab, record, watchdog)
+    yield case
+    if not record.finished:
+        record.problems.append("it did not come to its end")
+    record.seconds = round(time.time() - case.began, 1)
+    record.write()
+    lab.restore()
+
+
+@pytest.fixture
+def case(unwatched: Case) -> Iterator[Case]:
+    """Return a case beside which the watchdog looks every period."""
+    with unwatched.watchdog:
+        yield unwatched
+
+
+def _known(lab: Lab) -> bool:
+    found = {dag["dag_id"] for dag in lab.call("GET", "dags")["dags"]}
+    errors = lab.call("GET", "importErrors")["import_errors"]
+    assert not errors, errors[0]["stack_trace"]
+    return {INGESTION, WATCHDOG} <= found
+
+
+def _prove_health(lab: Lab, images: int) -> None:
+    """Run once without a fault: it must succeed, and bucket and tables agree."""
+    lab.restore()
+    for _ in range(images):
+        lab.add_image()
+    run = lab.trigger()
+    lab.wait_until(lambda: lab.run_state(run) in ("success", "failed"), 240, "a healthy run's end")
+    assert lab.run_state(run) == "success", lab.task_states(run)
+    assert lab.tables().complete

@@ -1,0 +1,62 @@
+"""The scheduler is killed (-9) with its tasks at each stage of a run, and another one starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.cases import Case
+from tests.chaos.faults import answering, held
+
+full = pytest.mark.full_chaos
+pytestmark = full
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param("sense_changes", marks=full),
+        pytest.param("reserve_cluster", marks=full),
+        pytest.param("commit_features", marks=full),
+        pytest.param("commit_components", marks=full),
+        pytest.param("terminate_cluster", marks=full),
+    ],
+)
+def test_killed_in_task(case: Case, task: str) -> None:
+    """A task that was cut off is done again, and nothing is done twice."""
+    run = case.trigger()
+    case.await_task(run, task)
+    case.restart_scheduler()
+
+    case.proves(run)
+
+
+def test_killed_while_creating(case: Case) -> None:
+    """RunJobFlow was carried out, nobody is left who knows its answer: its cluster is adopted."""
+    case.lab.set_faults(answering("emr", held(5), operation="RunJobFlow"))
+    run = case.trigger()
+    case.await_cluster()
+    case.restart_scheduler()
+
+    case.proves(run)
+
+
+@full
+def test_killed_while_awaiting(case: Case) -> None:
+    """The cluster gets ready while nobody waits for it; the next scheduler goes on with it."""
+    case.lab.slow_down_bootstrap(15)
+    run = case.trigger()
+    case.await_task(run, "await_cluster")
+    case.restart_scheduler()
+
+    case.proves(run)
+
+
+@pytest.mark.parametrize("step", ["featurize", pytest.param("pca", marks=full)])
+def test_killed_while_step_runs(case: Case, step: str) -> None:
+    """The step goes on without Airflow and is adopted, not added again."""
+    run = case.trigger()
+    case.await_step(step)
+    case.restart_scheduler()
+
+    case.proves(run)
+    assert len({entry["step"] for entry in case.lab.steps(case.began, step)}) == 1

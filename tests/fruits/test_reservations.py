@@ -1,0 +1,137 @@
+"""reserve_cluster: nothing is promised that a cap does not allow, and what is promised is kept."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fruits.clusters import GENERATION_TAG, cluster_roles
+from fruits.costs import (
+    MARGIN,
+    CostCapError,
+    OldPricesError,
+    UnknownPriceError,
+    cost,
+    read_prices,
+)
+from fruits.errors import FruitsError
+from fruits.ingestion import reserve
+from fruits.leases import Lease, end_lease, grant_lease, read_lease
+from fruits.ledger import Entry, MonthCapError, entry_uri, month_of, month_so_far
+from fruits.ledger import reserve as enter
+from fruits.objects import delete, list_uris, read_json
+from fruits.settings import Settings, load_settings
+from fruits.steps import StagedJobs
+from local_cloud.s3 import ObjectStorage
+
+LAKE = "s3://fruits-lake"
+STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
+
+
+def settings(**overrides: Any) -> Settings:
+    """Return settings that old prices do not stop."""
+    return load_settings(**{"prices_max_age_days": 36500} | overrides)
+
+
+def test_a_promise_is_charged_before_its_cluster_can_exist(storage: ObjectStorage) -> None:
+    """The answer, the ledger and the lease agree on generation and worst case."""
+    chosen = settings()
+    worst = cost(cluster_roles(chosen), chosen.cap_minutes + MARGIN, read_prices(chosen.region))
+
+    answer = reserve(chosen, "a", STAGED)
+
+    now = datetime.now(UTC)
+    written = read_json(f"{LAKE}/ledger/{month_of(now)}/a.1.json")
+    assert answer["worst_case"] == pytest.approx(worst.amount, abs=1e-4)
+    assert answer["worst_case"] == written["worst_case"] == answer["month_so_far"]
+    assert read_lease(LAKE, "a") == Lease("a", 1, 30, answer["worst_case"], "USD")
+    tags = {tag["Key"]: tag["Value"] for tag in answer["request"]["Tags"]}
+    assert tags[GENERATION_TAG] == str(answer["generation"]) == "1"
+
+
+def test_each_call_is_a_generation_and_charged(storage: ObjectStorage) -> None:
+    """Clearing a run may make a cluster again: the month has room for both, or it fails."""
+    first = reserve(settings(), "a", STAGED)
+    end_lease(LAKE, "a")
+
+    second = reserve(settings(), "a", STAGED)
+    lease = read_lease(LAKE, "a")
+
+    assert (first["generation"], second["generation"]) == (1, 2)
+    assert second["month_so_far"] == pytest.approx(2 * first["worst_case"])
+    assert lease
+    assert (lease.generation, lease.is_over) == (2, False)
+
+
+def test_no_generation_comes_twice(storage: ObjectStorage) -> None:
+    """A lease that an old task wrote back, or one that is lost, does not count back."""
+    reserve(settings(), "a", STAGED)
+    reserve(settings(), "a", STAGED)
+    grant_lease(LAKE, Lease("a", 1, 30, 1.0, "USD"))
+    third = reserve(settings(), "a", STAGED)
+    delete(f"{LAKE}/leases/a.json")
+
+    fourth = reserve(settings(), "a", STAGED)
+
+    assert (third["generation"], fourth["generation"]) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "says"),
+    [
+        (
+            {"worker_instance_type": "c6i.huge"},
+            UnknownPriceError,
+            "There is no price for c6i.huge in eu-west-3, so no cap could hold. Known are c5.2xl",
+        ),
+        ({"cap_money": 0.5}, CostCapError, "above FRUITS_CAP_MONEY (0.50): primary: 1 x m6i.xl"),
+        (
+            {"cap_money": 4, "month_cap_money": 4},
+            MonthCapError,
+            "above FRUITS_MONTH_CAP_MONEY (4.00). Take fewer or smaller workers",
+        ),
+        (
+            {"prices_max_age_days": 1},
+            OldPricesError,
+            "Refresh it with `python -m fruits.prices`, or allow its age with FRUITS_PRICES_MAX_",
+        ),
+    ],
+)
+def test_what_cannot_be_promised_leaves_nothing_behind(
+    storage: ObjectStorage, overrides: dict[str, Any], error: type[FruitsError], says: str
+) -> None:
+    """One line says what to change; neither a lease nor a charge was made."""
+    now = datetime.now(UTC)
+    enter(LAKE, Entry("other", 1, 3.5, "USD", now), 100)
+    before = list_uris(f"{LAKE}/")
+
+    with pytest.raises(error) as refused:
+        reserve(settings(**overrides), "a", STAGED)
+
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert list_uris(f"{LAKE}/") == before
+    assert month_so_far(LAKE, month_of(now)) == 3.5
+
+
+@pytest.mark.parametrize("wrong", [timedelta(days=40), timedelta(days=-40)])
+def test_a_clock_that_jumps_does_not_change_the_month(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
+) -> None:
+    """The month that is charged is S3's: a wrong clock does not find an empty one."""
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + wrong
+
+    now = datetime.now(UTC)
+    monkeypatch.setattr("fruits.objects.datetime", Jumped)
+
+    answer = reserve(settings(), "a", STAGED)
+
+    assert answer["month"] == month_of(now)
+    assert entry_uri(LAKE, Entry("a", 1, 1.0, "USD", now)) in list_uris(f"{LAKE}/ledger/")

@@ -1,0 +1,89 @@
+"""Airflow's processes: killed as a lost machine, started again, and none left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from local_cloud import airflow as local_airflow
+from local_cloud.airflow import AirflowError, LocalAirflow
+from local_cloud.emr.processes import session_of
+
+# Stands in for the airflow command: a process with a task in a process group of its own, which
+# ignores SIGTERM, hides its environment's marks from nobody, and lives until it is killed.
+COMMAND = """#!/usr/bin/env bash
+[ "$1" = db ] && exit 0
+python3 - <<'TASK' &
+import os, signal, time
+os.setpgid(0, 0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(1000)
+TASK
+sleep 1000
+"""
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalAirflow:
+    """Return an Airflow whose command is the stand-in: the real one takes half a minute."""
+    command = tmp_path / "airflow"
+    command.write_text(COMMAND)
+    command.chmod(0o755)
+    monkeypatch.setattr(LocalAirflow, "_airflow", lambda _: str(command))
+    monkeypatch.setattr(LocalAirflow, "_healthy", lambda self: len(tasks(self)) == 4)
+    return LocalAirflow(tmp_path / "home", tmp_path, {})
+
+
+def tasks(airflow: LocalAirflow) -> list[psutil.Process]:
+    """Return the processes that left their process group."""
+    every = [one for name in local_airflow.PROCESSES for one in airflow.processes(name)]
+    return [one for one in every if os.getpgid(one.pid) == one.pid != session_of(one)]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Say whether the process still does something."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_killed_process_takes_its_tasks_along(airflow: LocalAirflow) -> None:
+    """Killing the scheduler kills its task too, wherever it hid; the others live; it comes back."""
+    with airflow:
+        (scheduler, *_), others = airflow.processes("scheduler"), airflow.processes("triggerer")
+
+        airflow.kill("scheduler")
+        gone = airflow.processes("scheduler")
+        left = tasks(airflow)
+        airflow.revive("scheduler")
+
+        assert gone == []
+        assert len(left) == 3
+        assert all(lives(one) for one in others)
+        airflow.wait_until_healthy(20)
+        assert scheduler.pid not in {one.pid for one in airflow.processes("scheduler")}
+
+
+def test_nothing_is_left_behind(airflow: LocalAirflow) -> None:
+    """Stopping ends tasks that would not end themselves."""
+    with airflow:
+        started = tasks(airflow)
+
+    assert len(started) == 4
+    assert not any(lives(one) for one in started)
+
+
+def test_process_that_ended_is_named(airflow: LocalAirflow, wait_for: Any) -> None:
+    """Waiting for health says which process ended, not only that something is missing."""
+    with airflow:
+        for process in airflow.processes("triggerer"):
+            process.kill()
+        wait_for(lambda: not airflow.processes("triggerer"))
+
+        with pytest.raises(AirflowError, match="triggerer ended"):
+            airflow.wait_until_healthy(20)
