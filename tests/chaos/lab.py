@@ -170,11 +170,19 @@ class Lab:
         self.call("PATCH", f"dags/{dag}", {"is_paused": paused})
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call Airflow's REST API; a connection that breaks is tried again."""
-        for _ in range(3):
-            with suppress(ConnectionError, TimeoutError):
+        """Call Airflow's REST API; while its processes come back it may not answer, or answer 500.
+
+        HTTPError is raised for what it refuses.
+        """
+        for _ in range(5):
+            try:
                 return self.airflow.call(method, path, body)
-            time.sleep(0.5)
+            except HTTPError as error:
+                if error.code < 500:
+                    raise
+            except (ConnectionError, TimeoutError):
+                pass
+            time.sleep(1)
         return self.airflow.call(method, path, body)
 
     def kill_task_process(self) -> None:

@@ -12,7 +12,6 @@ from tests.chaos.lab import LEASE_SECONDS
 from tests.chaos.observation import calls
 
 full = pytest.mark.full_chaos
-pytestmark = full
 HANGING = "import time\ntime.sleep(1000)\n"
 
 
@@ -48,7 +47,6 @@ def test_dag_is_paused_for_a_moment(case: Case) -> None:
     case.proves(run)
 
 
-@full
 def test_run_is_deleted(case: Case) -> None:
     """A run deleted in the UI has no teardown: once its lease is over, its cluster is ended."""
     case.lab.replace_step("featurize", HANGING)

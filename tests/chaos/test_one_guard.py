@@ -20,7 +20,6 @@ HANGING = "import time\ntime.sleep(1000)\n"
 SHORTEST = 2  # minutes: the least cap that the lab's form takes
 
 
-@full
 def test_teardown_alone(unwatched: Case) -> None:
     """A step fails, nothing else would end the cluster: the teardown does."""
     unwatched.lab.replace_step("featurize", "raise SystemExit(1)\n")
@@ -38,7 +37,6 @@ def test_waiting_time_alone(unwatched: Case) -> None:
     unwatched.proves(run, "failed", ended_by=["airflow"])
 
 
-@full
 def test_end_after_last_step_alone(unwatched: Case) -> None:
     """All of Airflow is lost while the last step works: the cluster ends with that step."""
     begin(unwatched)
@@ -105,7 +103,6 @@ def test_token_alone(unwatched: Case) -> None:
     unwatched.proves(run)
 
 
-@full
 def test_duplicates_alone(unwatched: Case) -> None:
     """A second cluster of the run's token turns up: the task that waits for the first ends it."""
     run = begin(unwatched)
