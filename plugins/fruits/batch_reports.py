@@ -46,6 +46,7 @@ class BatchReport:
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     model: dict[str, Any] | None = None
+    pca: dict[str, Any] = field(default_factory=dict)
     scree: Scree | None = None
     scatter: ScatterChart | None = None
     timeline: Timeline | None = None
@@ -72,6 +73,7 @@ def gather(facts: RunFacts, settings: Settings, row: dict[str, Any]) -> BatchRep
         manifest=batch.manifest,
         reasons=json.loads(row["quarantine_reasons"]),
         warnings=list(facts.answer("commit_components").get("warnings") or []),
+        pca=facts.answer("commit_components"),
         versions=_versions(settings),
     )
     for step in ("featurize", "pca"):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
-from airflow.sdk import BaseOperator, TriggerRule
+from airflow.sdk import BaseOperator
 
 from fruits.claims import ClaimLostError, renew_claim
 from fruits.lifecycle import ask_to_end, create_cluster, emr_client
@@ -65,9 +65,6 @@ class ReportOperator(BaseOperator):
     """
 
     operator_extra_links = (ReportLink(),)
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(trigger_rule=TriggerRule.ALL_DONE, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what was reported."""

@@ -13,6 +13,7 @@ from fruits.settings import Settings
 
 log = logging.getLogger(__name__)
 
+PCA_TOLD = ("fitted", "reason", "projected", "quality")
 FAILED = ("failed", "upstream_failed")
 
 
@@ -85,13 +86,16 @@ def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
 
     row = run_row(facts, settings, datetime.now(UTC))
     record_run(row)
+    reduced = facts.answer("commit_components")
     times = {name: one.isoformat() for name, one in row.items() if isinstance(one, datetime)}
     report = (
         row
         | times
         | {
             "quarantine_reasons": json.loads(row["quarantine_reasons"]),
-            "warnings": facts.answer("commit_components").get("warnings", []),
+            "warnings": reduced.get("warnings", []),
+            # What became of the PCA version: new or kept, why, how many images were projected.
+            "pca": {name: reduced.get(name) for name in PCA_TOLD},
             "tasks": facts.states,
         }
     )

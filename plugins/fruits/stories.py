@@ -65,9 +65,11 @@ def committed_features(done: Mapping[str, Any]) -> Iterator[str]:
 
 def committed_components(done: Mapping[str, Any]) -> str:
     """Tell which model version is in use now."""
+    became = "fitted" if done["fitted"] else "kept"
     return (
-        f"Model version {done['model_version']} is in use: {done['k']} components keep "
-        f"{share(done['explained_variance_kept'])} of the variance"
+        f"Model version {done['model_version']} was {became}: {done['reason']}. Its {done['k']} "
+        f"components keep {share(done['explained_variance_kept'])} of the variance; "
+        f"{plural(done['projected'], 'image')} projected"
     )
 
 

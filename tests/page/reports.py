@@ -53,7 +53,14 @@ def good_report(settings: Settings) -> str:
             "quarantined": done.quarantined,
             "reasons": done.reasons,
         },
-        "commit_components": {"model_version": version, "k": 66, "explained_variance_kept": 0.951},
+        "commit_components": {
+            "model_version": version,
+            "k": 66,
+            "explained_variance_kept": 0.951,
+            "fitted": True,
+            "reason": "the current version keeps 94.2% of all images' variance, wanted are 95.0%",
+            "projected": done.features,
+        },
     }
     return _report(settings, dict.fromkeys(TASKS, "success"), answers)
 
