@@ -92,7 +92,7 @@ chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print wh
 
 .PHONY: bench-page
 bench-page: $(READY)  ## Time the page in Airflow over a lake of 3,000 batches
-	@$(BIN)/python -m benchmarks.bench_page
+	@$(BIN)/python benchmarks/bench_page.py
 
 .PHONY: screenshots
 screenshots: browser  ## Take the pictures in docs/screenshots, and all others in var/screenshots
