@@ -140,6 +140,8 @@ class Demo:
             if task["state"] == "success" and task["duration"]:
                 table.add_row(task["task_id"], f"{task['duration']:.1f} s")
         self.console.print(table)
+        page = self.lake / "reports" / report["batch"] / "report.html"
+        self.console.print(f"Its report, for a browser: {page}")
         self.console.print(f"The tables are under {LAKE}/tables, which is {self.lake}/tables here.")
         self.console.print("With the local cloud up (make up, then make shell), this opens them:\n")
         self.console.print(READING)
