@@ -76,8 +76,12 @@ batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components a
 	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
 	$(CLOUD) run -- $(BIN)/python -m fruits.batch
 
+.PHONY: browser
+browser: $(READY)
+	@$(BIN)/python -m tests.browser.chromium >/dev/null || true
+
 .PHONY: test
-test: $(READY)  ## Run every test
+test: browser  ## Run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 .PHONY: chaos
@@ -85,6 +89,14 @@ chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print wh
 	@rm -rf var/chaos
 	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
+
+.PHONY: bench-page
+bench-page: $(READY)  ## Time the page in Airflow over a lake of 3,000 batches
+	@$(BIN)/python -m benchmarks.page
+
+.PHONY: screenshots
+screenshots: browser  ## Take the pictures in docs/screenshots, and all others in var/screenshots
+	@$(BIN)/python -m tests.browser.screenshots
 
 .PHONY: test-compose
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
