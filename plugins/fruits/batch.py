@@ -126,7 +126,7 @@ class ShellRun:
             self._commit_features()
         with self.terminal.stage("Fit PCA and project"):
             step = ingestion.pca_request(self.settings, staged, self.attempt, model)
-            self._run_step(client, cluster_id, "pca", step)
+            self._run_step(client, cluster_id, "pca", step, last=True)
         self._commit_components()
 
     def _commit_features(self) -> None:
@@ -158,7 +158,13 @@ class ShellRun:
             self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
 
     def _run_step(
-        self, client: EMRClient, cluster_id: str, name: str, step: dict[str, Any]
+        self,
+        client: EMRClient,
+        cluster_id: str,
+        name: str,
+        step: dict[str, Any],
+        *,
+        last: bool = False,
     ) -> None:
         work = self.attempt.work(name)
 
@@ -172,6 +178,7 @@ class ShellRun:
             step,
             timeout=self.settings.cap_minutes * 60,
             poll=self.settings.poll_seconds,
+            last=last,
             on_poll=look,
             explain=lambda: describe_failure(work),
         )

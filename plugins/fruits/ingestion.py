@@ -82,7 +82,10 @@ def stage(settings: Settings) -> dict[str, str]:
     from fruits.weights import resolve_weights
 
     weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
-    return asdict(stage_jobs(settings.lake, settings.region, weights, settings.backbone))
+    staged = stage_jobs(
+        settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
+    )
+    return asdict(staged)
 
 
 def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def open_catalog() -> Catalog:
     # By itself load_catalog uses the environment as it was when PyIceberg was imported, which may
     # be before a task's environment was complete.
     configured = Config().get_catalog_config("fruits") or {}
-    return load_catalog("fruits", **configured)  # type: ignore[arg-type]
+    patient = {"py-io-impl": "fruits.file_io.PatientFileIO"}
+    return load_catalog("fruits", **patient | configured)  # type: ignore[arg-type]
 
 
 def ensure_tables(catalog: Catalog) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fruits.costs import UnknownPriceError, read_prices
 from fruits.errors import FruitsError
 
 if TYPE_CHECKING:
@@ -180,6 +183,23 @@ class Settings(BaseSettings):
         10, ge=1, le=120, description="A cluster without a step ends itself after these minutes."
     )
     subnet_id: str | None = Field(None, description="Subnet of the cluster; empty: the default.")
+    primary_security_group: str | None = Field(
+        None, description="Security group of the primary node; all three groups or none."
+    )
+    worker_security_group: str | None = Field(
+        None, description="Security group of the worker nodes."
+    )
+    service_security_group: str | None = Field(
+        None, description="Security group by which EMR reaches nodes in a private subnet."
+    )
+    security_configuration: str | None = Field(
+        None, description="EMR security configuration: encryption at rest and in transit."
+    )
+    log_key: str | None = Field(
+        None,
+        pattern=r"^(arn:[\w-]+:kms:[\w-]+:\d{12}:key/[\w-]+)?$",
+        description="ARN of the KMS key for the clusters' logs; empty: the bucket's default.",
+    )
     service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
     instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
     ready_minutes: float = Field(
@@ -221,6 +241,17 @@ class Settings(BaseSettings):
                 f"FRUITS_CAP_MONEY ({self.cap_money:g}) must be at most FRUITS_MONTH_CAP_MONEY "
                 f"({self.month_cap_money:g}), the cap of the whole month"
             )
+        groups = [
+            self.primary_security_group,
+            self.worker_security_group,
+            self.service_security_group,
+        ]
+        if any(groups) and not (all(groups) and self.subnet_id):
+            yield (
+                "FRUITS_PRIMARY_SECURITY_GROUP, FRUITS_WORKER_SECURITY_GROUP, "
+                "FRUITS_SERVICE_SECURITY_GROUP and FRUITS_SUBNET_ID belong together: set all four "
+                "or no group at all"
+            )
 
     @property
     def images_bucket(self) -> str:
@@ -243,15 +274,45 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsError: one line that names every wrong setting, its value, and what is right.
     """
+    wrong = _misspelt()
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        wrong |= _unpriced(settings)
     except ValidationError as error:
-        wrong = dict(_explain(details) for details in error.errors())
+        wrong |= dict(_explain(details) for details in error.errors())
+    if wrong:
         raise SettingsError(
             f"{'; '.join(wrong.values())}.",
             "Nothing was created: change that and start again.",
             wrong=wrong,
-        ) from error
+        )
+    return settings
+
+
+def _unpriced(settings: Settings) -> dict[str, str]:
+    """Return the instance types that have no price in the region: no cap could hold for them."""
+    prices, found = read_prices(settings.region), {}
+    for field in ("primary_instance_type", "worker_instance_type"):
+        try:
+            prices.price(getattr(settings, field))
+        except UnknownPriceError as error:
+            name = f"FRUITS_{field}".upper()
+            found[name] = f"{name}: {str(error).rstrip('.')}"
+    return found
+
+
+def _misspelt() -> dict[str, str]:
+    """Return the variables that look like a setting and are none: they would be ignored."""
+    known = [f"FRUITS_{name}".upper() for name in Settings.model_fields]
+    meant = {
+        name: close[0]
+        for name in os.environ
+        if name.startswith("FRUITS_") and name not in known
+        if (close := get_close_matches(name, known, n=1, cutoff=0.85))
+    }
+    return {
+        name: f"there is no setting {name}: is it {setting}?" for name, setting in meant.items()
+    }
 
 
 def _explain(error: ErrorDetails) -> tuple[str, str]:

@@ -20,6 +20,8 @@ class StagedJobs:
     weights: str
     network: str
     limit_lifetime: str
+    install_python_env: str
+    wheelhouse: str
 
 
 def featurize_step(

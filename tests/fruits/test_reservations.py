@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,6 @@ from fruits.costs import (
     MARGIN,
     CostCapError,
     OldPricesError,
-    UnknownPriceError,
     cost,
     read_prices,
 )
@@ -23,11 +23,11 @@ from fruits.ledger import Entry, MonthCapError, entry_uri, month_of, month_so_fa
 from fruits.ledger import reserve as enter
 from fruits.objects import delete, list_uris, read_json
 from fruits.settings import Settings, load_settings
+from fruits.steps import StagedJobs
 from local_cloud.s3 import ObjectStorage
 
 LAKE = "s3://fruits-lake"
-NAMES = ("featurize", "pca", "package", "weights", "network", "limit_lifetime")
-STAGED = {name: f"{LAKE}/jobs/{name}" for name in NAMES}
+STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
 
 
 def settings(**overrides: Any) -> Settings:
@@ -81,11 +81,6 @@ def test_no_generation_comes_twice(storage: ObjectStorage) -> None:
 @pytest.mark.parametrize(
     ("overrides", "error", "says"),
     [
-        (
-            {"worker_instance_type": "c6i.huge"},
-            UnknownPriceError,
-            "There is no price for c6i.huge in eu-west-3, so no cap could hold. Known are c5.2xl",
-        ),
         ({"cap_money": 0.5}, CostCapError, "above FRUITS_CAP_MONEY (0.50): primary: 1 x m6i.xl"),
         (
             {"cap_money": 4, "month_cap_money": 4},
