@@ -22,6 +22,12 @@ export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
 WEIGHTS ?= auto
+# What `make export` writes, and how.
+WHAT    ?= components
+FORMAT  ?= parquet
+WIDE    ?=
+VERSION ?=
+OUTPUT  ?=
 # Sizes of a benchmark of PCA.
 ROWS    ?= 20000 100000 300000
 
@@ -30,6 +36,8 @@ help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
+	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
+	@echo "  number (CSV always)  VERSION=<PCA version>  OUTPUT=<file> (var/export/WHAT.FORMAT)."
 	@echo "  What a run leaves is under var/."
 
 .PHONY: setup
@@ -75,6 +83,13 @@ batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components a
 	export FRUITS_IMAGES_URI="s3://fruits-images/$$name/"; \
 	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
 	$(CLOUD) run -- $(BIN)/python -m fruits.batch
+
+.PHONY: export
+export: $(READY)  ## Write a table to a file (WHAT=components FORMAT=csv), or the ONNX model (WHAT=onnx)
+	@if $(CLOUD) status >/dev/null; then mkdir -p var; $(CLOUD) environment >var/environment.sh; . var/environment.sh; run=; \
+	else run="$(CLOUD) run --"; fi; \
+	$$run $(BIN)/python -m fruits.exports $(WHAT) --format $(FORMAT) \
+	$(if $(WIDE),--wide) $(if $(VERSION),--model-version "$(VERSION)") $(if $(OUTPUT),--output "$(OUTPUT)")
 
 .PHONY: browser
 browser: $(READY)

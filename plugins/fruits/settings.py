@@ -135,7 +135,10 @@ class Settings(BaseSettings):
         "current version no longer keeps the target of all images; always; or never.",
     )
     keep_model_versions: int = Field(
-        1, ge=1, description="PCA model versions whose components stay in the table."
+        2,
+        ge=1,
+        description="PCA model versions, of each feature model, whose components stay in the table "
+        "and whose models stay in the lake; older ones are removed when a new one is committed.",
     )
 
     # Guards of the data.
