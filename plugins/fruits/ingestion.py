@@ -61,18 +61,24 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
-    """Delete the rows of images that are gone; return how many rows went from each table."""
+    """Delete the rows of images that are gone; return how many rows went from each table.
+
+    Their part in statistics goes as well: there may be no pca step before they are needed again.
+    """
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
+    from fruits.statistics_entries import forget_stale_statistics
 
     if not found["remove"]:
         return {"features": 0, "quarantine": 0, "components": 0}
+    catalog = open_catalog()
     removals = commit_removals(
-        open_catalog(),
+        catalog,
         Batch(settings.lake, found["batch"]).manifest,
         max_removed_share=settings.max_removed_share,
         confirmed=settings.confirm_removals,
     )
+    forget_stale_statistics(catalog, settings.lake)
     return asdict(removals)
 
 

@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import boto3
 import pytest
-import yaml
 
 from fruits.lake import NAMESPACE
 from fruits.settings import EU_REGIONS
-from tests.aws.conftest import REGION, TEMPLATE, Stack, make_stack
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms (!Ref, !Sub, ...) as their values."""
-
-
-def _value(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> object:
-    if isinstance(node, yaml.ScalarNode):
-        return loader.construct_scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    assert isinstance(node, yaml.MappingNode)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_multi_constructor("!", _value)  # type: ignore[no-untyped-call]
-CONTENT = yaml.load(TEMPLATE.read_text(), _Loader)
-
-
-def test_cloudformation_has_nothing_against_it(tools: Path) -> None:
-    """cfn-lint, for each allowed region, without a warning."""
-    done = subprocess.run(
-        [tools / "bin" / "cfn-lint", "--regions", *EU_REGIONS, "--template", TEMPLATE],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_checkov_has_nothing_against_it(tools: Path) -> None:
-    """Each exception is listed beside its resource, with its reason."""
-    done = subprocess.run(
-        [tools / "bin" / "checkov", "--skip-download", "--compact", "--quiet", "--file", TEMPLATE],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert "Failed checks: 0" in done.stdout
-    assert done.returncode == 0
+from tests.aws.stacks import CONTENT, REGION, Stack, make_stack
 
 
 def test_each_exception_has_a_reason() -> None:
