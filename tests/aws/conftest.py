@@ -25,7 +25,8 @@ def moto_account() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def stack(moto_account: None) -> Stack:
-    """Return the stack with an Airflow machine, made in an empty account."""
-    return make_stack(AirflowCode="code/0123.tar.gz")
+@pytest.fixture(scope="session")
+def stack() -> Stack:
+    """Return what the stack with an Airflow machine comes to in an empty account."""
+    with empty_account():
+        return make_stack(AirflowCode="code/0123.tar.gz")

@@ -18,22 +18,22 @@ def versioned() -> Iterator[S3Client]:
     """Return a client of an account whose bucket keeps old versions, as the stack's does."""
     with empty_account():
         s3 = boto3.client("s3", REGION)
-        s3.create_bucket(Bucket="b", CreateBucketConfiguration={"LocationConstraint": REGION})
-        s3.put_bucket_versioning(Bucket="b", VersioningConfiguration={"Status": "Enabled"})
+        s3.create_bucket(Bucket="images", CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket="images", VersioningConfiguration={"Status": "Enabled"})
         yield s3
 
 
 def test_no_version_is_left(versioned: S3Client) -> None:
     """Replaced, deleted and put again: four versions and markers go, a longer key stays."""
     for body in (b"1", b"2"):
-        versioned.put_object(Bucket="b", Key="Apple/1.jpg", Body=body)
-    versioned.delete_object(Bucket="b", Key="Apple/1.jpg")
-    versioned.put_object(Bucket="b", Key="Apple/1.jpg", Body=b"3")
-    versioned.put_object(Bucket="b", Key="Apple/1.jpg.copy.jpg", Body=b"4")
+        versioned.put_object(Bucket="images", Key="Apple/1.jpg", Body=body)
+    versioned.delete_object(Bucket="images", Key="Apple/1.jpg")
+    versioned.put_object(Bucket="images", Key="Apple/1.jpg", Body=b"3")
+    versioned.put_object(Bucket="images", Key="Apple/1.jpg.copy.jpg", Body=b"4")
 
-    assert delete_originals("b", ["Apple/1.jpg"]) == 4
+    assert delete_originals("images", ["Apple/1.jpg"]) == 4
 
-    left = versioned.list_object_versions(Bucket="b")
+    left = versioned.list_object_versions(Bucket="images")
     assert [version["Key"] for version in left["Versions"]] == ["Apple/1.jpg.copy.jpg"]
     assert "DeleteMarkers" not in left
 
