@@ -22,6 +22,8 @@ export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
 WEIGHTS ?= auto
+# Sizes of a benchmark of PCA.
+ROWS    ?= 20000 100000 300000
 
 .PHONY: help
 help:  ## Show this help
@@ -88,6 +90,10 @@ chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print wh
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
 	@docker build $(DOCKER_BUILD_OPTIONS) --tag fruits-ingestion:0.1.0 .
 	@FRUITS_TEST_COMPOSE=1 $(BIN)/pytest -q tests/compose/test_compose_up.py
+
+.PHONY: bench-pca
+bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
+	@$(BIN)/python benchmarks/bench_pca.py --rows $(ROWS) --output var/bench/pca.json
 
 .PHONY: lint
 lint: $(READY)  ## Check style, types and shell scripts

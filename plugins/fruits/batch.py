@@ -126,7 +126,7 @@ class ShellRun:
             self._commit_features()
         with self.terminal.stage("Fit PCA and project"):
             step = ingestion.pca_request(self.settings, staged, self.attempt, model)
-            self._run_step(client, cluster_id, "pca", step)
+            self._run_step(client, cluster_id, "pca", step, last=True)
         self._commit_components()
 
     def _commit_features(self) -> None:
@@ -141,9 +141,11 @@ class ShellRun:
     def _commit_components(self) -> None:
         with self.terminal.stage("Commit the components"):
             fitted = ingestion.commit_components(self.settings, self.batch, self.attempt.name)
-        kept = fitted["explained_variance_kept"]
-        self.summary["PCA model"] = fitted["model_version"]
-        self.summary["components"] = f"{fitted['k']} per image keep {kept:.1%} of the variance"
+        done = "fitted" if fitted["fitted"] else "kept"
+        self.summary["PCA model"] = f"{fitted['model_version']}, {done}: {fitted['reason']}"
+        self.summary["components"] = describe_components(fitted)
+        if quality := describe_quality(fitted["quality"]):
+            self.summary["label accuracy"] = quality
         for warning in fitted["warnings"]:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
@@ -156,7 +158,13 @@ class ShellRun:
             self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
 
     def _run_step(
-        self, client: EMRClient, cluster_id: str, name: str, step: dict[str, Any]
+        self,
+        client: EMRClient,
+        cluster_id: str,
+        name: str,
+        step: dict[str, Any],
+        *,
+        last: bool = False,
     ) -> None:
         work = self.attempt.work(name)
 
@@ -170,6 +178,7 @@ class ShellRun:
             step,
             timeout=self.settings.cap_minutes * 60,
             poll=self.settings.poll_seconds,
+            last=last,
             on_poll=look,
             explain=lambda: describe_failure(work),
         )
@@ -177,6 +186,24 @@ class ShellRun:
     def _renew(self) -> None:
         """Say that the cluster is still wanted: else the watchdog ends it."""
         renew_lease(self.settings.lake, self.batch)
+
+
+def describe_components(fitted: dict[str, Any]) -> str:
+    """Return how many components there are, what they keep, and of how many images they are new."""
+    kept = fitted["explained_variance_kept"]
+    share = "" if kept is None else f" keep {kept:.1%} of the variance"
+    return f"{fitted['k']} per image{share}; {fitted['projected']} images projected"
+
+
+def describe_quality(quality: dict[str, Any]) -> str:
+    """Return what the reduction cost when it was fitted; "" if nothing could be compared."""
+    before, after = (quality.get(f"label_accuracy_{when}") for when in ("before", "after"))
+    if before is None or after is None:
+        return ""
+    return (
+        f"{before:.1%} before, {after:.1%} after reduction: {quality['neighbours']} nearest of "
+        f"{quality['sampled_images']} images, held out by blocks"
+    )
 
 
 def main() -> int:

@@ -77,7 +77,8 @@ class PriceTable:
         if instance_type not in self.instances:
             raise UnknownPriceError(
                 f"There is no price for {instance_type} in {self.region}, so no cap could hold.",
-                f"Known are {', '.join(sorted(self.instances))}.",
+                f"Known are {', '.join(sorted(self.instances))}; "
+                f"`python -m fruits.prices {instance_type}` adds it.",
                 region=self.region,
                 instance_type=instance_type,
                 known=tuple(sorted(self.instances)),

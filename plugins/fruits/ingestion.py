@@ -31,9 +31,9 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
     *featurize*: something is new or replaced. *reduce*: components are to be made, after new
     features or because an earlier run failed before it made them. *remove*: rows have to go.
     """
-    from fruits.commits import components_are_behind
     from fruits.discovery import sense
     from fruits.lake import ensure_tables, open_catalog
+    from fruits.versions import components_are_behind
     from fruits.weights import resolve_weights
 
     weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
@@ -156,9 +156,10 @@ def pca_request(
     settings: Settings, staged: dict[str, str], attempt: Attempt, feature_model: str
 ) -> dict[str, Any]:
     """Write down which features there are now, and return the PCA step that reads them."""
-    from fruits.lake import open_catalog, write_pca_input
+    from fruits.lake import open_catalog
+    from fruits.pca_inputs import write_pca_input
 
-    write_pca_input(open_catalog(), feature_model, f"{attempt.work('pca')}/features.json")
+    write_pca_input(open_catalog(), feature_model, attempt.batch.models, attempt.work("pca"))
     return pca_step(settings, StagedJobs(**staged), attempt)
 
 
@@ -197,6 +198,10 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         "model_version": fitted.model_version,
         "k": fitted.k,
         "explained_variance_kept": fitted.explained_variance_kept,
+        "fitted": fitted.fitted,
+        "reason": fitted.reason,
+        "quality": fitted.quality,
+        "projected": sum(file.rows for file in fitted.components),
         "warnings": list(fitted.warnings),
     }
 

@@ -81,10 +81,12 @@ def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
     row = run_row(facts, settings, datetime.now(UTC))
     record_run(row)
     reasons = facts.answer("commit_features").get("reasons", {})
-    warnings = facts.answer("commit_components").get("warnings", [])
+    reduced = facts.answer("commit_components")
     report = row | {
         "quarantine_reasons": reasons,
-        "warnings": warnings,
+        "warnings": reduced.get("warnings", []),
+        # What became of the PCA version, new or kept, why, and how many images were projected.
+        "pca": {name: reduced.get(name) for name in ("fitted", "reason", "projected", "quality")},
         "tasks": facts.states,
         "run_after": row["run_after"].isoformat(),
         "reported_at": row["reported_at"].isoformat(),

@@ -5,22 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
+from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
 from fruits.errors import FruitsError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+# What AWS answers until somebody changes rights, names or the request. A cluster may be waiting
+# meanwhile, and is paid for.
+LASTING = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "NoSuchBucket",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+        "ValidationException",
+    }
+)
+
 
 class TransientFailures(ExceptionRetryPolicy):
-    """Fails at once on a FruitsError, unless it is transient; leaves all else to *retries*.
+    """Fails at once on what cannot pass by itself; leaves all else to *retries*.
 
-    Airflow's rules match classes. Missing was: an error that says itself whether it may pass, as
-    that of a step does, which has a second try on the same cluster or has not.
+    That is a FruitsError, unless it is transient, an answer of AWS in LASTING, and a call that has
+    no credentials or is not one that AWS knows. Airflow's rules match classes. Missing was: an
+    error that says itself whether it may pass, as that of a step does, which has a second try on
+    the same cluster or has not.
     """
 
     def __init__(self) -> None:
-        super().__init__(rules=[RetryRule(FruitsError, RetryAction.FAIL, reason="cannot pass")])
+        final = (FruitsError, NoCredentialsError, ParamValidationError)
+        super().__init__(
+            rules=[RetryRule(kind, RetryAction.FAIL, reason="cannot pass") for kind in final]
+        )
 
     def evaluate(
         self,
@@ -32,4 +54,6 @@ class TransientFailures(ExceptionRetryPolicy):
         """Return what Airflow does about *exception*."""
         if isinstance(exception, FruitsError) and exception.transient:
             return RetryDecision(RetryAction.DEFAULT)
+        if isinstance(exception, ClientError) and exception.response["Error"]["Code"] in LASTING:
+            return RetryDecision(RetryAction.FAIL, reason="AWS will not change its answer")
         return super().evaluate(exception, try_number, max_tries, context)

@@ -22,6 +22,12 @@ ANSWERS = (
 BYSTANDERS = ("report", "watcher")
 
 
+def failed_tasks(ti: Any) -> list[str]:
+    """Return the tasks of the run that failed, not those that did not begin because of it."""
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
+    return sorted(task for task, state in states.items() if str(state) == "failed")
+
+
 def run_facts(ti: Any, dag_run: Any) -> RunFacts:
     """Return the states and answers of the run's tasks; skip if there was nothing to report."""
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]

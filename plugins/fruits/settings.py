@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fruits.costs import UnknownPriceError, read_prices
 from fruits.errors import FruitsError
 
 if TYPE_CHECKING:
@@ -41,6 +44,14 @@ class Scaler(StrEnum):
     NONE = "none"
     STANDARD = "standard"
     MINMAX = "minmax"
+
+
+class Refit(StrEnum):
+    """When PCA is fitted again; the first features of a feature model are fitted in any case."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class Market(StrEnum):
@@ -118,6 +129,11 @@ class Settings(BaseSettings):
         512, ge=1, description="The most components that the variance target may choose."
     )
     scaler: Scaler = Field(Scaler.NONE, description="How features are scaled before PCA.")
+    refit: Refit = Field(
+        Refit.AUTO,
+        description="When PCA is fitted again and every image projected again: auto, when the "
+        "current version no longer keeps the target of all images; always; or never.",
+    )
     keep_model_versions: int = Field(
         1, ge=1, description="PCA model versions whose components stay in the table."
     )
@@ -263,15 +279,45 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsError: one line that names every wrong setting, its value, and what is right.
     """
+    wrong = _misspelt()
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
+        wrong |= _unpriced(settings)
     except ValidationError as error:
-        wrong = dict(_explain(details) for details in error.errors())
+        wrong |= dict(_explain(details) for details in error.errors())
+    if wrong:
         raise SettingsError(
             f"{'; '.join(wrong.values())}.",
             "Nothing was created: change that and start again.",
             wrong=wrong,
-        ) from error
+        )
+    return settings
+
+
+def _unpriced(settings: Settings) -> dict[str, str]:
+    """Return the instance types that have no price in the region: no cap could hold for them."""
+    prices, found = read_prices(settings.region), {}
+    for field in ("primary_instance_type", "worker_instance_type"):
+        try:
+            prices.price(getattr(settings, field))
+        except UnknownPriceError as error:
+            name = f"FRUITS_{field}".upper()
+            found[name] = f"{name}: {str(error).rstrip('.')}"
+    return found
+
+
+def _misspelt() -> dict[str, str]:
+    """Return the variables that look like a setting and are none: they would be ignored."""
+    known = [f"FRUITS_{name}".upper() for name in Settings.model_fields]
+    meant = {
+        name: close[0]
+        for name in os.environ
+        if name.startswith("FRUITS_") and name not in known
+        if (close := get_close_matches(name, known, n=1, cutoff=0.85))
+    }
+    return {
+        name: f"there is no setting {name}: is it {setting}?" for name, setting in meant.items()
+    }
 
 
 def _explain(error: ErrorDetails) -> tuple[str, str]:

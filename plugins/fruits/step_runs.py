@@ -119,16 +119,20 @@ def run_step(
     *,
     timeout: float,
     poll: float = 30,
+    last: bool = False,
     on_poll: Callable[[], None] = lambda: None,
     explain: Callable[[], str | None] = lambda: None,
 ) -> str:
     """Add *step*, wait until it completed, and return its id; StepFailedError if it does not.
 
+    The cluster ends itself after its *last* step, even if nobody is left who waits for it.
     *on_poll* is called before each look, for progress; *explain* may know why a step failed, better
     than EMR does. A step that is not done after *timeout* seconds is cancelled before
     WaitTimeoutError is raised, so that it does not run on unwatched.
     """
     step_id = add_step(client, cluster_id, step)
+    if last:
+        keep_alive(client, cluster_id, alive=False)
 
     def completed() -> bool:
         on_poll()

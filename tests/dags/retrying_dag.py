@@ -7,19 +7,29 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, BaseSensorOperator
+from botocore.exceptions import ClientError
 
 from fruits.costs import CostCapError
 from fruits.errors import ListingError
 from fruits.retries import TransientFailures
 from fruits.step_runs import StepFailedError
 
-FAILURES = {
+FAILURES: dict[str, Exception] = {
     "deterministic": CostCapError("It would cost too much."),
     "transient": ListingError("S3 did not answer."),
     "foreign": ConnectionError("EMR did not answer."),
     "once_more": StepFailedError("The step failed.", transient=True),
     "no_more": StepFailedError("The step failed.", transient=False),
 }
+
+
+def answer(code: str) -> ClientError:
+    """Return AWS's error of that *code*."""
+    return ClientError({"Error": {"Code": code, "Message": "No."}}, "RunJobFlow")
+
+
+FAILURES["refused"] = answer("AccessDeniedException")
+FAILURES["throttled"] = answer("ThrottlingException")
 
 
 class Failing(BaseSensorOperator):

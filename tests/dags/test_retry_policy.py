@@ -49,6 +49,8 @@ def test_only_what_may_pass_is_tried_again(tries: dict[str, int], mode: str) -> 
         "foreign": 2,
         "once_more": 2,
         "no_more": 1,
+        "refused": 1,
+        "throttled": 2,
     }
 
 

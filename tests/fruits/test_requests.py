@@ -201,6 +201,7 @@ def test_pca_reads_the_arguments_that_we_build(scaler: Scaler, k: int | None) ->
 
     assert parsed.model_version == "20261121T030000-1a2b3c4d-1.1"
     assert (parsed.k, parsed.scaler) == (k, scaler)
+    assert (parsed.statistics, parsed.refit) == ("s3://lake/statistics/", "auto")
     assert k is not None or parsed.variance_target == 0.9
 
 

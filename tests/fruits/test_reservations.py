@@ -13,7 +13,6 @@ from fruits.costs import (
     MARGIN,
     CostCapError,
     OldPricesError,
-    UnknownPriceError,
     cost,
     read_prices,
 )
@@ -82,11 +81,6 @@ def test_no_generation_comes_twice(storage: ObjectStorage) -> None:
 @pytest.mark.parametrize(
     ("overrides", "error", "says"),
     [
-        (
-            {"worker_instance_type": "c6i.huge"},
-            UnknownPriceError,
-            "There is no price for c6i.huge in eu-west-3, so no cap could hold. Known are c5.2xl",
-        ),
         ({"cap_money": 0.5}, CostCapError, "above FRUITS_CAP_MONEY (0.50): primary: 1 x m6i.xl"),
         (
             {"cap_money": 4, "month_cap_money": 4},

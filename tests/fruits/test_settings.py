@@ -101,6 +101,10 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
             "FRUITS_LEASE_MINUTES (29.9) must be at least 30: 3 times FRUITS_POLL_SECONDS (600 s)",
         ),
         ({"cap_mony": 1}, "there is no setting FRUITS_CAP_MONY."),
+        (
+            {"worker_instance_type": "z9.huge"},
+            "FRUITS_WORKER_INSTANCE_TYPE: There is no price for z9.huge in eu-west-3, so no cap ",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(overrides: dict[str, object], says: str) -> None:
@@ -123,6 +127,17 @@ def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatc
         load_settings(k=0)
 
     assert set(refused.value.wrong) == {"FRUITS_WORKERS", "FRUITS_ENGINE", "FRUITS_K"}
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignored, it would leave a cap at its default; what resembles no setting is left alone."""
+    monkeypatch.setenv("FRUITS_CAP_MINUTE", "30")
+    monkeypatch.setenv("FRUITS_SHOP_COLOUR", "red")
+
+    with pytest.raises(SettingsError, match="is it FRUITS_CAP_MINUTES") as refused:
+        load_settings()
+
+    assert set(refused.value.wrong) == {"FRUITS_CAP_MINUTE"}
 
 
 def test_times_can_be_short() -> None:

@@ -122,6 +122,15 @@ class TestSteps:
         until(lambda: cluster_state(emr, cluster_id) == "TERMINATED")
         keep_alive(emr, cluster_id, alive=False)
 
+    def test_a_last_step_that_is_waited_for_ends_it_too(self, emr: Any) -> None:
+        """A shell that is closed while the last step runs leaves no idle cluster behind."""
+        cluster_id = create_cluster(REGION, request("awaited"), "awaited")
+        await_cluster(emr, cluster_id, timeout=30, poll=POLL)
+
+        run_step(emr, cluster_id, step("true", "the last"), timeout=30, poll=POLL, last=True)
+
+        until(lambda: cluster_state(emr, cluster_id) == "TERMINATED")
+
 
 class TestTries:
     """A name tells generation and number of a try; the newest of a generation counts."""
