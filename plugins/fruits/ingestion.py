@@ -74,18 +74,24 @@ def anything_to_compute(found: dict[str, Any]) -> bool:
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
-    """Delete the rows of images that are gone; return how many rows went from each table."""
+    """Delete the rows of images that are gone; return how many rows went from each table.
+
+    Their part in statistics goes as well: there may be no pca step before they are needed again.
+    """
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
+    from fruits.statistics_entries import forget_stale_statistics
 
     rows = {"features": 0, "quarantine": 0, "components": 0}
     if found["remove"]:
+        catalog = open_catalog()
         removals = commit_removals(
-            open_catalog(),
+            catalog,
             Batch(settings.lake, found["batch"]).manifest,
             max_removed_share=settings.max_removed_share,
             confirmed=settings.confirm_removals,
         )
+        forget_stale_statistics(catalog, settings.lake)
         rows = asdict(removals)
     log.info(stories.removed(rows))
     return rows
@@ -204,7 +210,7 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
     from fruits.merges import merge_small_files
-    from fruits.retention import remove_retired_models
+    from fruits.retired_models import remove_retired_models
 
     renew_lease(settings.lake, batch_id)
     attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()

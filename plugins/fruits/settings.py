@@ -155,6 +155,14 @@ class Settings(BaseSettings):
         False, description="Remove the rows of missing images, however many."
     )
 
+    retention_days: int = Field(
+        7,
+        ge=2,
+        le=365,
+        description="After these days what was removed is gone for good, and with it older "
+        "snapshots of the tables, manifests, staging, logs and reports.",
+    )
+
     # The cluster.
     release_label: str = Field(
         "emr-spark-8.1.0",
