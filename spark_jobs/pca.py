@@ -1,4 +1,4 @@
-"""Entry point of the pca step: an exact PCA of all features, and every image's components."""
+"""Entry point of the pca step: an exact PCA of all features, and components of what has none."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fruits_jobs.arguments import pca_parser
-from fruits_jobs.bases import Basis, CannotFit, Wish, fit
-from fruits_jobs.objects import read_json, write_json
-from fruits_jobs.pca_models import spark_offset, write_model
+from fruits_jobs.bases import Wish
+from fruits_jobs.data_files import identified
+from fruits_jobs.objects import write_json
+from fruits_jobs.pca_models import (
+    FittedModel,
+    UnreadableModel,
+    read_model,
+    spark_offset,
+    write_model,
+)
+from fruits_jobs.pca_sources import Source, read_missing, read_source
 from fruits_jobs.progress import Progress, say
-from fruits_jobs.projecting import ComponentsDestination, sum_statistics, write_components
+from fruits_jobs.projecting import ComponentsDestination, write_components
+from fruits_jobs.qualities import quality
 from fruits_jobs.ranges import rows_per_file
+from fruits_jobs.refits import Decision, decide
 from fruits_jobs.sessions import run_step, spark_session
 from fruits_jobs.shares import file_parts
 from fruits_jobs.statistics import Statistics
+from fruits_jobs.statistics_cache import StatisticsCache, Sum, cached_statistics
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -29,29 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SMALLEST_SHARE = 8192  # rows: below this, a Spark task costs more than it gains
-SHARES_PER_CORE = 4
-
-
-class RowsDiffer(RuntimeError):  # noqa: N818
-    """The *files* hold another number of rows than features.json says."""
-
-    def __init__(self, features: str, expected: int, found: int) -> None:
-        super().__init__(f"{features} lists {expected} rows, but its files have {found}")
-        self.features, self.expected, self.found = features, expected, found
-
-
-@dataclass(frozen=True)
-class Source:
-    """The committed features: *files* as (uri, rows), and what they are a snapshot of."""
-
-    files: list[tuple[str, int]]
-    feature_model: str
-    snapshot_id: int
-
-    @property
-    def rows(self) -> int:
-        """The number of images."""
-        return sum(rows for _, rows in self.files)
 
 
 def main() -> None:
@@ -77,28 +65,46 @@ def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:
     progress = f"{arguments.work}progress.json"
 
     def through() -> int:
-        return int(done.value) // 2  # every image is read twice: for statistics and components
+        return int(done.value) // 2  # every image is looked at twice: for the sums, and to project
 
     with Progress("pca", source.rows, through, progress, arguments.region):
-        statistics = seconds.of("statistics", lambda: _statistics(arguments, spark, source, done))
-        wish = Wish(arguments.k, arguments.variance_target, arguments.max_components)
-        basis = seconds.of("fit", lambda: fit(statistics, wish, arguments.scaler))
-        files = seconds.of("components", lambda: _components(arguments, spark, source, basis, done))
-    model = describe(arguments, source, statistics, basis)
-    seconds.of("model", lambda: write_model(spark, basis, model, arguments.model, arguments.region))
+        found = seconds.of("statistics", lambda: _statistics(arguments, spark, source, done))
+        decision = seconds.of("fit", lambda: _decision(arguments, source, found.statistics))
+        files = seconds.of(
+            "components", lambda: _components(arguments, spark, source, decision, done)
+        )
+    if decision.fitted:
+        folder, region = arguments.model, arguments.region
+        figures = seconds.of("quality", lambda: quality(source.files, decision.basis, region))
+        model = describe(arguments, source, found.statistics, decision) | {"quality": figures}
+        seconds.of("model", lambda: write_model(spark, decision.basis, model, folder, region))
+    else:
+        model = _current_model(source, arguments.region).description
     result = {
         "step": "pca",
         "batch": arguments.batch,
-        "model_version": arguments.model_version,
+        "model_version": model["model_version"],
+        "fitted": decision.fitted,
+        "reason": decision.reason,
+        "explained_variance_kept": decision.captured,
+        "features_snapshot_id": source.snapshot_id,
+        "components_snapshot_id": None
+        if decision.fitted or not source.current
+        else source.current.components_snapshot_id,
         "model": model,
         "components": _listing(files),
-        "warnings": list(basis.warnings),
+        "statistics": {
+            "rows_loaded": found.loaded,
+            "rows_computed": found.computed,
+            "rejected": list(found.rejected),
+        },
+        "warnings": list(decision.warnings),
         "seconds": seconds.spent,
         "started_at": started.isoformat(),
         "ended_at": datetime.now(UTC).isoformat(),
     }
     write_json(f"{arguments.work}result.json", result, arguments.region)
-    _tell(basis, source)
+    _tell(result, source, found)
     return result
 
 
@@ -117,19 +123,11 @@ class Stopwatch:
             self.spent[name] = round(time.perf_counter() - started, 3)
 
 
-def read_source(uri: str, region: str) -> Source:
-    """Read features.json; CannotFit if it lists no rows."""
-    content = read_json(uri, region)
-    files = [(file["uri"], file["rows"]) for file in content["files"] if file["rows"]]
-    if not files:
-        raise CannotFit(f"{uri} lists no features: a PCA needs at least 2 images")
-    return Source(files, content["feature_model"], content["snapshot_id"])
-
-
 def describe(
-    arguments: argparse.Namespace, source: Source, statistics: Statistics, basis: Basis
+    arguments: argparse.Namespace, source: Source, statistics: Statistics, decision: Decision
 ) -> dict[str, Any]:
     """Return the content of model.json."""
+    basis = decision.basis
     ratio = basis.explained_variance_ratio
     return {
         "model_version": arguments.model_version,
@@ -143,52 +141,79 @@ def describe(
         "feature_model": source.feature_model,
         "features_snapshot_id": source.snapshot_id,
         "scaler": arguments.scaler,
+        "reason": decision.reason,
         "spark_offset": spark_offset(basis).tolist(),
         "created_at": datetime.now(UTC).isoformat(),
-        "warnings": list(basis.warnings),
+        "warnings": list(decision.warnings),
     }
 
 
 def _statistics(
-    arguments: argparse.Namespace,
-    spark: SparkSession,
-    source: Source,
-    done: Any,
-) -> Statistics:
-    cores = spark.sparkContext.defaultParallelism
-    rows = max(SMALLEST_SHARE, -(-source.rows // (SHARES_PER_CORE * cores)))
-    shares = file_parts(source.files, rows)
-    statistics = sum_statistics(spark.sparkContext, shares, arguments.region, done)
-    if statistics.count != source.rows:
-        raise RowsDiffer(arguments.features, source.rows, statistics.count)
-    return statistics
+    arguments: argparse.Namespace, spark: SparkSession, source: Source, done: Any
+) -> Sum:
+    files = identified(source.files, arguments.region)
+    folder = f"{arguments.statistics}{source.feature_model}/"
+    cache = StatisticsCache.open(folder, arguments.region)
+    return cached_statistics(spark.sparkContext, files, cache, done)
+
+
+def _decision(arguments: argparse.Namespace, source: Source, statistics: Statistics) -> Decision:
+    wish = Wish(arguments.k, arguments.variance_target, arguments.max_components)
+    try:
+        current = _current_model(source, arguments.region) if source.current else None
+    except UnreadableModel as error:
+        say(f"pca: WARNING: {error}; a new version is fitted")
+        current = None
+    return decide(arguments.refit, current, statistics, wish, arguments.scaler)
+
+
+def _current_model(source: Source, region: str) -> FittedModel:
+    if source.current is None:
+        raise ValueError("features.json names no current version")
+    return read_model(source.current.model, region)
 
 
 def _components(
     arguments: argparse.Namespace,
     spark: SparkSession,
     source: Source,
-    basis: Basis,
+    decision: Decision,
     done: Any,
 ) -> list[WrittenFile]:
     cores = spark.sparkContext.defaultParallelism
-    rows = min(rows_per_file(source.rows, basis.k), max(SMALLEST_SHARE, source.rows // cores))
+    k = decision.basis.k
+    rows = min(rows_per_file(source.rows, k), max(SMALLEST_SHARE, source.rows // cores))
+    version, images = arguments.model_version, None
+    if not decision.fitted and source.current:
+        version = source.current.model_version
+        images = read_missing(source.current, arguments.region)
     destination = ComponentsDestination(
-        arguments.components, arguments.model_version, arguments.batch, arguments.region
+        arguments.components, version, arguments.batch, arguments.region
     )
     shares = file_parts(source.files, rows)
-    return write_components(spark.sparkContext, shares, basis, destination, done)
+    return write_components(
+        spark.sparkContext, shares, decision.basis, destination, done, images=images
+    )
 
 
 def _listing(files: list[WrittenFile]) -> dict[str, Any]:
     return {"rows": sum(file.rows for file in files), "files": [asdict(file) for file in files]}
 
 
-def _tell(basis: Basis, source: Source) -> None:
-    for warning in basis.warnings:
+def _tell(result: dict[str, Any], source: Source, found: Sum) -> None:
+    for rejected in found.rejected:
+        say(f"pca: WARNING: the cached statistics of {rejected}; they were computed again")
+    for warning in result["warnings"]:
         say(f"pca: WARNING: {warning}")
-    kept = basis.explained_variance_ratio.sum()
-    say(f"pca: {basis.k} components of {source.rows:,} images keep {kept:.2%} of the variance")
+    done = "fitted" if result["fitted"] else "kept"
+    kept = result["explained_variance_kept"]
+    share = f" keep {kept:.2%} of the variance" if kept is not None else ""
+    say(f"pca: statistics of {found.computed:,} of {source.rows:,} images were computed")
+    say(f"pca: {done} version {result['model_version']}: {result['reason']}")
+    say(
+        f"pca: {result['model']['k']} components of {source.rows:,} images{share};"
+        f" {result['components']['rows']:,} images were projected"
+    )
 
 
 if __name__ == "__main__":

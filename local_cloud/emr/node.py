@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from local_cloud.emr.baked import python_locks
 from local_cloud.emr.model import Cluster, Instance
 
 CLUSTER_MARK = "EMR_CLUSTER_ID"
@@ -85,6 +86,8 @@ class Node:
             "clusterId": self._cluster.id,
         }
         (self.folder / "instance.json").write_text(json.dumps(info, indent=2))
+        # As a custom image would: install_python_env.sh has nothing to do here.
+        (self.folder / "python-locks").write_text("".join(f"{lock}\n" for lock in python_locks()))
 
     def environment(self, services: dict[str, str]) -> dict[str, str]:
         """Return the environment of the node's processes; *services* says where S3 and EMR are."""

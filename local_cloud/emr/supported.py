@@ -98,6 +98,7 @@ RECORDED: dict[str, frozenset[str]] = {
             "ServiceRole",
             "AutoScalingRole",
             "SecurityConfiguration",
+            "LogEncryptionKmsKeyId",
             "ScaleDownBehavior",
             "EbsRootVolumeSize",
             "EbsRootVolumeIops",

@@ -141,9 +141,11 @@ class ShellRun:
     def _commit_components(self) -> None:
         with self.terminal.stage("Commit the components"):
             fitted = ingestion.commit_components(self.settings, self.batch, self.attempt.name)
-        kept = fitted["explained_variance_kept"]
-        self.summary["PCA model"] = fitted["model_version"]
-        self.summary["components"] = f"{fitted['k']} per image keep {kept:.1%} of the variance"
+        done = "fitted" if fitted["fitted"] else "kept"
+        self.summary["PCA model"] = f"{fitted['model_version']}, {done}: {fitted['reason']}"
+        self.summary["components"] = describe_components(fitted)
+        if quality := describe_quality(fitted["quality"]):
+            self.summary["label accuracy"] = quality
         for warning in fitted["warnings"]:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
@@ -184,6 +186,24 @@ class ShellRun:
     def _renew(self) -> None:
         """Say that the cluster is still wanted: else the watchdog ends it."""
         renew_lease(self.settings.lake, self.batch)
+
+
+def describe_components(fitted: dict[str, Any]) -> str:
+    """Return how many components there are, what they keep, and of how many images they are new."""
+    kept = fitted["explained_variance_kept"]
+    share = "" if kept is None else f" keep {kept:.1%} of the variance"
+    return f"{fitted['k']} per image{share}; {fitted['projected']} images projected"
+
+
+def describe_quality(quality: dict[str, Any]) -> str:
+    """Return what the reduction cost when it was fitted; "" if nothing could be compared."""
+    before, after = (quality.get(f"label_accuracy_{when}") for when in ("before", "after"))
+    if before is None or after is None:
+        return ""
+    return (
+        f"{before:.1%} before, {after:.1%} after reduction: {quality['neighbours']} nearest of "
+        f"{quality['sampled_images']} images, held out by blocks"
+    )
 
 
 def main() -> int:

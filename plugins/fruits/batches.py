@@ -29,6 +29,16 @@ class Batch:
         """Folder of ``added.parquet``, ``removed.parquet`` and ``manifest.json``."""
         return f"{self.lake}/manifests/{self.id}"
 
+    @property
+    def models(self) -> str:
+        """Folder of all PCA model versions, of this batch and of others."""
+        return f"{self.lake}/models/pca"
+
+    @property
+    def statistics(self) -> str:
+        """Folder of the statistics of features' data files: a cache that all batches share."""
+        return f"{self.lake}/statistics"
+
     def attempt(self, name: str) -> Attempt:
         """Return the places of the attempt *name*: letters, digits, dots."""
         return Attempt(self, name)
@@ -61,4 +71,4 @@ class Attempt:
     @property
     def model(self) -> str:
         """Folder of that model."""
-        return f"{self.batch.lake}/models/pca/{self.model_version}"
+        return f"{self.batch.models}/{self.model_version}"

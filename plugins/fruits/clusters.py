@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fruits.costs import Role
+from fruits.costs import Role, read_prices
+from fruits.spark_sizing import executor_settings
 
 if TYPE_CHECKING:
+    from fruits.costs import Price
     from fruits.settings import Settings
     from fruits.steps import StagedJobs
 
@@ -18,21 +21,29 @@ DISK_GB = 64
 ROOT_DISK_GB = 15  # EMR's default root volume
 NODE_DISK_GB = DISK_GB + ROOT_DISK_GB
 
-# Executors of four cores fit every instance type from xlarge on: Python workers decode and infer
-# outside the JVM, so most of an executor's memory is overhead.
-EXECUTOR = {
-    "spark.executor.cores": "4",
-    "spark.executor.memory": "2g",
-    "spark.executor.memoryOverhead": "4g",
-    "spark.driver.memory": "2g",
-}
-
 
 def cluster_roles(settings: Settings) -> tuple[Role, ...]:
     """Return the nodes that the cluster has at the most, for pricing."""
     return (
         Role("primary", settings.primary_instance_type, 1, NODE_DISK_GB),
-        Role("workers", settings.worker_instance_type, settings.workers, NODE_DISK_GB),
+        Role("workers", _dearest_worker(settings), settings.workers, NODE_DISK_GB),
+    )
+
+
+def worker_instance_types(settings: Settings) -> tuple[str, ...]:
+    """Return the types that a worker may be: on the Spot market all of the same size.
+
+    Where only one type is asked for, its lack of Spot capacity is a lack of workers.
+    """
+    if settings.market.value != "SPOT":
+        return (settings.worker_instance_type,)
+    prices = read_prices(settings.region)
+    wanted = prices.price(settings.worker_instance_type)
+    size = (wanted.vcpus, wanted.memory_gib)
+    return tuple(
+        name
+        for name, price in sorted(prices.instances.items())
+        if (price.vcpus, price.memory_gib) == size
     )
 
 
@@ -57,24 +68,48 @@ def run_job_flow_request(
         "ServiceRole": settings.service_role,
         "JobFlowRole": settings.instance_profile,
         "Instances": _instances(settings),
-        "BootstrapActions": [_limit_lifetime(settings, staged)],
+        "BootstrapActions": [
+            # The timer first: an installation that hangs must not be without it.
+            _limit_lifetime(settings, staged),
+            _install_python_env(settings, staged),
+        ],
         "Configurations": _configurations(settings),
         "AutoTerminationPolicy": {"IdleTimeout": settings.idle_minutes * 60},
         "StepConcurrencyLevel": 1,
         "VisibleToAllUsers": True,
         "EbsRootVolumeSize": ROOT_DISK_GB,
         "Tags": _tags(token, batch, generation, settings.cap_minutes),
+        **_encryption(settings),
     }
 
 
+def _encryption(settings: Settings) -> dict[str, str]:
+    chosen = {
+        "SecurityConfiguration": settings.security_configuration,
+        # Without it EMR encrypts logs with a key of its own choice.
+        "LogEncryptionKmsKeyId": settings.log_key,
+    }
+    return {name: value for name, value in chosen.items() if value}
+
+
 def _instances(settings: Settings) -> dict[str, Any]:
-    placed = {"Ec2SubnetIds": [settings.subnet_id]} if settings.subnet_id else {}
     return {
-        **placed,
+        **_network(settings),
         "InstanceFleets": [_primary_fleet(settings), _worker_fleet(settings)],
         "KeepJobFlowAliveWhenNoSteps": True,
         "TerminationProtected": False,
     }
+
+
+def _network(settings: Settings) -> dict[str, Any]:
+    chosen = {
+        "Ec2SubnetIds": [settings.subnet_id] if settings.subnet_id else None,
+        # EMR makes groups of its own where it is given none, and leaves them behind.
+        "EmrManagedMasterSecurityGroup": settings.primary_security_group,
+        "EmrManagedSlaveSecurityGroup": settings.worker_security_group,
+        "ServiceAccessSecurityGroup": settings.service_security_group,
+    }
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _primary_fleet(settings: Settings) -> dict[str, Any]:
@@ -90,18 +125,34 @@ def _worker_fleet(settings: Settings) -> dict[str, Any]:
     fleet: dict[str, Any] = {
         "Name": "workers",
         "InstanceFleetType": "CORE",
-        "InstanceTypeConfigs": [_instance_type(settings.worker_instance_type)],
+        "InstanceTypeConfigs": [_instance_type(name) for name in worker_instance_types(settings)],
     }
     if settings.market.value == "SPOT":
         # A day without Spot capacity costs the on-demand price, which the cap assumes anyway.
-        spot = {"TimeoutDurationMinutes": 10, "TimeoutAction": "SWITCH_TO_ON_DEMAND"}
-        specifications = {"SpotSpecification": spot}
+        spot = {
+            "TimeoutDurationMinutes": 10,
+            "TimeoutAction": "SWITCH_TO_ON_DEMAND",
+            "AllocationStrategy": "price-capacity-optimized",
+        }
+        on_demand = {"AllocationStrategy": "lowest-price"}
+        specifications = {"SpotSpecification": spot, "OnDemandSpecification": on_demand}
         return {
             **fleet,
             "TargetSpotCapacity": settings.workers,
             "LaunchSpecifications": specifications,
         }
     return {**fleet, "TargetOnDemandCapacity": settings.workers}
+
+
+def _dearest_worker(settings: Settings) -> str:
+    prices = read_prices(settings.region)
+    types = worker_instance_types(settings)
+    # One type is priced, or refused, where the cost is counted.
+    return types[0] if len(types) == 1 else max(types, key=lambda t: _hourly(prices.price(t)))
+
+
+def _hourly(price: Price) -> float:
+    return price.ec2 + price.emr
 
 
 def _instance_type(name: str) -> dict[str, Any]:
@@ -126,9 +177,25 @@ def _limit_lifetime(settings: Settings, staged: StagedJobs) -> dict[str, Any]:
     }
 
 
+def _install_python_env(settings: Settings, staged: StagedJobs) -> dict[str, Any]:
+    # <environment>/bin/python; the wheelhouse's name is the hash of its lock.
+    environment = PurePosixPath(settings.node_python).parent.parent
+    return {
+        "Name": "install Python environment",
+        "ScriptBootstrapAction": {
+            "Path": staged.install_python_env,
+            "Args": [staged.wheelhouse, PurePosixPath(staged.wheelhouse).name, str(environment)],
+        },
+    }
+
+
 def _configurations(settings: Settings) -> list[dict[str, Any]]:
+    worker = read_prices(settings.region).price(settings.worker_instance_type)
     spark = {
-        **EXECUTOR,
+        **executor_settings(
+            settings.worker_instance_type, worker, settings.workers, settings.engine
+        ),
+        "spark.driver.memory": "2g",
         "spark.pyspark.python": settings.node_python,
         "spark.pyspark.driver.python": settings.node_python,
         # Readers of the tables know microseconds; Spark would write INT96.

@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import parquet_files_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from fruits.discovery import require_bucket
-from fruits.errors import TooManyQuarantinedError, TooManyRemovedError
+from fruits.errors import StaleVersionError, TooManyQuarantinedError, TooManyRemovedError
 from fruits.lake import (
     FEATURE_MODEL,
     IMAGES_BUCKET,
@@ -33,9 +33,10 @@ from fruits.lake import (
 from fruits.manifests import Manifest, read_list, read_manifest
 from fruits.reconciliation import reconcile_components, reconcile_features
 from fruits.results import FeaturizeResult, PcaResult, read_featurize_result, read_pca_result
-from fruits.rewrites import Rewriter
+from fruits.rewrites import SAME, Rewriter
 from fruits.scratch import Scratch, scratch
 from fruits.swaps import Committed, Mark, Swap, commit_once, committed
+from fruits.versions import load_featurized_and_projected, load_images, versions
 
 log = logging.getLogger(__name__)
 
@@ -129,49 +130,39 @@ def commit_features(
 def commit_components(
     catalog: Catalog, result_uri: str, *, keep_model_versions: int = 1
 ) -> PcaResult:
-    """Commit what a PCA attempt wrote, name its model version, and drop old ones: one transaction.
+    """Commit what a PCA attempt wrote: a new model version, or more rows of the one it kept.
+
+    One transaction. A new version comes with components of every image; of each feature model the
+    newest *keep_model_versions* stay, and the current version stays in any case. A kept version
+    gets the components that it lacked, and loses those of images that are not in features any more.
 
     The components must be those of the features snapshot that the step read, else
     ReconciliationError. The version becomes the current one only if its feature model is the
-    current one: readers must not get components of features that they do not read. Of each feature
-    model the newest *keep_model_versions* stay, and the current version stays in any case.
+    current one: readers must not get components of features that they do not read.
+    StaleVersionError if the version that was kept is gone meanwhile, StaleManifestError if another
+    batch gave it components of the same images.
     """
     result = read_pca_result(result_uri)
     mark = Mark(result.batch, "components", str(result.features_snapshot_id))
     features = open_table("features", catalog)
     components = open_table("components", catalog)
-    if not mark.find(components):
-        with scratch() as space:
-            read_by_step = equals("feature_model", result.feature_model)
-            _load_versions(space, "expected", features, read_by_step, result.features_snapshot_id)
-            reconcile_components(space, components.io, result)
     is_current = features.properties.get(FEATURE_MODEL, result.feature_model) == (
         result.feature_model
     )
-
-    def plan(table: Table) -> Swap:
-        return _swap_versions(table, result, keep_model_versions, is_current=is_current)
-
-    commit_once(components, mark, plan)
-    return result
-
-
-def components_are_behind(catalog: Catalog, feature_model: str) -> bool:
-    """Say whether an image with features of *feature_model* has no components by its newest model.
-
-    That is so after new features, and after a run that failed between its two commits. Deleted
-    images leave nothing behind: their components went with them.
-    """
-    components = open_table("components", catalog)
-    versions = [name for name, model in _versions(components) if model == feature_model]
+    if mark.find(components):
+        return result
     with scratch() as space:
-        for table, name, column, value in (
-            ("expected", "features", "feature_model", feature_model),
-            ("outcomes", "components", "model_version", versions[-1] if versions else ""),
-        ):
-            _load_versions(space, table, open_table(name, catalog), equals(column, value))
-        missing = "SELECT EXISTS (FROM expected ANTI JOIN outcomes USING (image_key, etag))"
-        return bool(space.value(missing))
+        _load_expected(space, features, components, result)
+        reconcile_components(space, components.io, result)
+        if result.fitted:
+            plan = partial(
+                _swap_versions, result=result, keep=keep_model_versions, is_current=is_current
+            )
+        else:
+            rewriter = _outdated(space, features, components, result)
+            plan = partial(_extend_version, result=result, rewriter=rewriter, is_current=is_current)
+        commit_once(components, mark, plan)
+    return result
 
 
 def _commit_swap(
@@ -212,19 +203,32 @@ def _load_manifest(space: Scratch, manifest_uri: str) -> None:
     space.insert_all("removed", "SELECT image_key, etag, reason FROM incoming", removed)
 
 
-def _load_versions(
-    space: Scratch,
-    name: str,
-    table: Table,
-    row_filter: BooleanExpression,
-    snapshot_id: int | None = None,
-) -> None:
-    """Make the table *name* (image_key, etag) of the rows of an Iceberg table."""
-    space.run(f"CREATE TABLE {name} (image_key VARCHAR, etag VARCHAR)")
-    columns = ("image_key", "etag")
-    scan = table.scan(row_filter, selected_fields=columns, snapshot_id=snapshot_id)
-    select = "SELECT image_key, etag FROM incoming"
-    space.insert_all(name, select, scan.to_arrow_batch_reader())
+def _load_expected(space: Scratch, features: Table, components: Table, result: PcaResult) -> None:
+    """Make the table `expected` of the images that the step had to give components."""
+    snapshot = result.features_snapshot_id
+    if result.fitted:
+        read_by_step = equals("feature_model", result.feature_model)
+        load_images(space, "expected", features, read_by_step, snapshot)
+        return
+    load_featurized_and_projected(
+        space,
+        features,
+        components,
+        result.feature_model,
+        result.model_version,
+        snapshots=(snapshot, result.components_snapshot_id),
+    )
+    space.run("ALTER TABLE missing RENAME TO expected")
+
+
+def _outdated(space: Scratch, features: Table, components: Table, result: PcaResult) -> Rewriter:
+    """Return what takes rows of images that features no longer has out of a kept version."""
+    space.run("CREATE TABLE claimed AS SELECT image_key FROM outcomes")
+    of_model = equals("feature_model", result.feature_model)
+    load_images(space, "remaining", features, of_model)
+    load_images(space, "reduced", components, equals("model_version", result.model_version))
+    space.run(f"CREATE TABLE doomed AS FROM reduced ANTI JOIN remaining {SAME}")
+    return Rewriter(space, result.batch, partition=result.model_version)
 
 
 def _choose_replaced(space: Scratch) -> None:
@@ -261,20 +265,37 @@ def _featurized(result: FeaturizeResult, done: Committed) -> Featurized:
     return Featurized(features, quarantined, changed, done.rows_removed, result.reasons)
 
 
-def _versions(components: Table) -> list[list[str]]:
-    versions: list[list[str]] = json.loads(components.properties.get(MODEL_VERSIONS, "[]"))
-    return versions
+def _extend_version(
+    table: Table, result: PcaResult, rewriter: Rewriter, *, is_current: bool
+) -> Swap:
+    if result.model_version not in {version for version, _ in versions(table)}:
+        raise StaleVersionError(
+            f"Version {result.model_version} was kept, and another batch replaced it meanwhile.",
+            "Clear the pca task with its downstream tasks: it looks at the new version.",
+            model_version=result.model_version,
+        )
+    rewritten = rewriter.plan(table)
+    return Swap(
+        removed=tuple(file.old for file in rewritten),
+        added=(
+            *(file.new for file in rewritten if file.new),
+            *_to_data_files(table, result.components),
+        ),
+        properties={MODEL_VERSION: result.model_version} if is_current else {},
+        rows_removed=sum(file.rows for file in rewritten),
+        rows_added=sum(file.rows for file in result.components),
+    )
 
 
 def _swap_versions(table: Table, result: PcaResult, keep: int, *, is_current: bool) -> Swap:
-    versions = [*_versions(table), [result.model_version, result.feature_model]]
+    known = [*versions(table), [result.model_version, result.feature_model]]
     current = result.model_version if is_current else table.properties.get(MODEL_VERSION)
     newest = {
         version
-        for model in {model for _, model in versions}
-        for version in [version for version, its_model in versions if its_model == model][-keep:]
+        for model in {model for _, model in known}
+        for version in [version for version, its_model in known if its_model == model][-keep:]
     }
-    kept = [entry for entry in versions if entry[0] in newest | {current}]
+    kept = [entry for entry in known if entry[0] in newest | {current}]
     dropped = [
         file for file in scan_files(table) if file.partition[0] not in {name for name, _ in kept}
     ]

@@ -258,7 +258,6 @@ def sense(
             digest=lists.digest(),
         )
         publish(manifest, lists, manifest_uri)
-    log.info("Sensed %s: %s", images_uri, manifest.counts)
     return Changes(
         manifest_uri,
         batch,

@@ -83,6 +83,12 @@ class StaleManifestError(FruitsError):
     examples: tuple[str, ...]
 
 
+class StaleVersionError(FruitsError):
+    """A PCA version that a step kept is no longer there; field: model_version."""
+
+    model_version: str
+
+
 class CommitConflictError(FruitsError):
     """Other writers won every attempt at a commit; fields: table, attempts."""
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fruits import stories
 from fruits.batches import Attempt, Batch
 from fruits.clusters import cluster_roles, run_job_flow_request
 from fruits.costs import check_age, check_cap, read_prices, worst_case
@@ -25,30 +26,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
+def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) -> dict[str, Any]:
     """Write the batch's manifest; return its counts, the feature model, and what there is to do.
 
     *featurize*: something is new or replaced. *reduce*: components are to be made, after new
     features or because an earlier run failed before it made them. *remove*: rows have to go.
     """
-    from fruits.commits import components_are_behind
     from fruits.discovery import sense
     from fruits.lake import ensure_tables, open_catalog
+    from fruits.sensings import remember_sensing
+    from fruits.versions import components_are_behind
     from fruits.weights import resolve_weights
 
     weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
     catalog = open_catalog()
     ensure_tables(catalog)
+    manifest_uri = Batch(settings.lake, batch_id).manifest
     changes = sense(
         catalog,
         images_uri=settings.images_uri,
-        manifest_uri=Batch(settings.lake, batch_id).manifest,
+        manifest_uri=manifest_uri,
         batch=batch_id,
         feature_model=weights.feature_model,
         max_images=settings.max_images_per_run,
     )
     featurize = bool(changes.counts.added)
-    return {
+    found = {
         "batch": batch_id,
         "feature_model": weights.feature_model,
         "weights": asdict(weights),
@@ -58,6 +61,16 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
         "reduce": featurize or components_are_behind(catalog, weights.feature_model),
         "remove": bool(changes.counts.deleted or changes.counts.replaced),
     }
+    remember_sensing(settings.lake, found, settings.images_uri, run_id)
+    for line in stories.sensed(found, settings.images_uri, manifest_uri):
+        log.info(line)
+    return found
+
+
+def anything_to_compute(found: dict[str, Any]) -> bool:
+    """Say whether what was *found* needs a cluster."""
+    log.info(stories.to_compute(found))
+    return bool(found["reduce"])
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
@@ -65,15 +78,17 @@ def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
 
-    if not found["remove"]:
-        return {"features": 0, "quarantine": 0, "components": 0}
-    removals = commit_removals(
-        open_catalog(),
-        Batch(settings.lake, found["batch"]).manifest,
-        max_removed_share=settings.max_removed_share,
-        confirmed=settings.confirm_removals,
-    )
-    return asdict(removals)
+    rows = {"features": 0, "quarantine": 0, "components": 0}
+    if found["remove"]:
+        removals = commit_removals(
+            open_catalog(),
+            Batch(settings.lake, found["batch"]).manifest,
+            max_removed_share=settings.max_removed_share,
+            confirmed=settings.confirm_removals,
+        )
+        rows = asdict(removals)
+    log.info(stories.removed(rows))
+    return rows
 
 
 def stage(settings: Settings) -> dict[str, str]:
@@ -82,7 +97,10 @@ def stage(settings: Settings) -> dict[str, str]:
     from fruits.weights import resolve_weights
 
     weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
-    return asdict(stage_jobs(settings.lake, settings.region, weights, settings.backbone))
+    staged = stage_jobs(
+        settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
+    )
+    return asdict(staged)
 
 
 def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str, Any]:
@@ -105,8 +123,8 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
     generation = _next_generation(settings.lake, token, now)
     entry = ledger.Entry(token, generation, round(promise.amount, 4), promise.currency, now)
     month = ledger.reserve(settings.lake, entry, settings.month_cap_money)
-    log.info("At the worst this cluster costs %s", promise)
-    log.info("With it, %s comes to %.2f %s", entry.month, month, entry.currency)
+    caps = settings.month_cap_money, settings.cap_minutes
+    log.info(stories.reserved(entry, month, *caps, str(promise)))
     grant_lease(
         settings.lake,
         Lease(token, generation, settings.lease_minutes, entry.worst_case, entry.currency),
@@ -147,9 +165,10 @@ def pca_request(
     settings: Settings, staged: dict[str, str], attempt: Attempt, feature_model: str
 ) -> dict[str, Any]:
     """Write down which features there are now, and return the PCA step that reads them."""
-    from fruits.lake import open_catalog, write_pca_input
+    from fruits.lake import open_catalog
+    from fruits.pca_inputs import write_pca_input
 
-    write_pca_input(open_catalog(), feature_model, f"{attempt.work('pca')}/features.json")
+    write_pca_input(open_catalog(), feature_model, attempt.batch.models, attempt.work("pca"))
     return pca_step(settings, StagedJobs(**staged), attempt)
 
 
@@ -168,7 +187,10 @@ def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dic
         max_quarantine_share=settings.max_quarantine_share,
         make_current=True,
     )
-    return asdict(committed)
+    done = asdict(committed)
+    for line in stories.committed_features(done):
+        log.info(line)
+    return done
 
 
 def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
@@ -184,12 +206,20 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         f"{attempt.work('pca')}/result.json",
         keep_model_versions=settings.keep_model_versions,
     )
-    return {
+    done = {
         "model_version": fitted.model_version,
         "k": fitted.k,
         "explained_variance_kept": fitted.explained_variance_kept,
+        "fitted": fitted.fitted,
+        "reason": fitted.reason,
+        "quality": fitted.quality,
+        "projected": sum(file.rows for file in fitted.components),
         "warnings": list(fitted.warnings),
     }
+    log.info(stories.committed_components(done))
+    for warning in fitted.warnings:
+        log.warning(warning)
+    return done
 
 
 def terminate(settings: Settings, token: str) -> dict[str, Any]:
@@ -212,13 +242,13 @@ def terminate(settings: Settings, token: str) -> dict[str, Any]:
     # All at once: one that does not end must not keep the others alive.
     with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
         ended = [cluster for cluster in pool.map(end, found) if cluster]
-    for cluster in ended:
-        log.info("Cluster %s ended after %.0f s", cluster["Id"], lifetime(cluster))
-    return {
+    done = {
         "clusters": [cluster["Id"] for cluster in ended],
         "seconds": round(sum(lifetime(cluster) for cluster in ended), 1),
         **_settled(settings, client, token),
     }
+    log.info(stories.ended(token, done))
+    return done
 
 
 def _settled(settings: Settings, client: EMRClient, token: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
@@ -35,8 +35,7 @@ from pyiceberg.types import (
 )
 from pyiceberg.utils.config import Config
 
-from fruits.errors import NoFeaturesError, UnreadableTableError
-from fruits.objects import write_json
+from fruits.errors import UnreadableTableError
 
 NAMESPACE = "fruits"
 FEATURE_MODEL = "fruits.feature-model"  # property of features: the current feature model
@@ -105,6 +104,7 @@ SCHEMAS = {
         images_uri=TEXT,
         run_after=TIME,
         reported_at=TIME,
+        started_at=TIME,
         listed=LONG,
         unchanged=LONG,
         added=LONG,
@@ -114,6 +114,7 @@ SCHEMAS = {
         deferred=LONG,
         features=LONG,
         quarantined=LONG,
+        quarantine_reasons=TEXT,  # JSON: reason -> count
         changed=LONG,
         features_removed=LONG,
         feature_model=TEXT,
@@ -140,26 +141,13 @@ class LakeFile:
     bytes: int
 
 
-@dataclass(frozen=True)
-class PcaInput:
-    """The committed features that a PCA step reads: one snapshot, one feature model."""
-
-    snapshot_id: int
-    feature_model: str
-    files: tuple[LakeFile, ...]
-
-    @property
-    def rows(self) -> int:
-        """The number of images."""
-        return sum(file.rows for file in self.files)
-
-
 def open_catalog() -> Catalog:
     """Return the catalog that PyIceberg's configuration calls `fruits`."""
     # By itself load_catalog uses the environment as it was when PyIceberg was imported, which may
     # be before a task's environment was complete.
     configured = Config().get_catalog_config("fruits") or {}
-    return load_catalog("fruits", **configured)  # type: ignore[arg-type]
+    patient = {"py-io-impl": "fruits.file_io.PatientFileIO"}
+    return load_catalog("fruits", **patient | configured)  # type: ignore[arg-type]
 
 
 def ensure_tables(catalog: Catalog) -> None:
@@ -230,26 +218,6 @@ def starts_with(column: str, prefix: str) -> BooleanExpression:
     if not prefix:
         return AlwaysTrue()
     return StartsWith(column, prefix)  # type: ignore[call-arg]
-
-
-def write_pca_input(catalog: Catalog, feature_model: str, uri: str) -> PcaInput:
-    """Write the list of all committed features of *feature_model* to *uri* (features.json).
-
-    NoFeaturesError if there is none. The step reads these files as plain Parquet: a file of the
-    partitioned table holds one feature model only.
-    """
-    table = open_table("features", catalog)
-    snapshot = table.current_snapshot()
-    files = data_files(table, equals("feature_model", feature_model)) if snapshot else []
-    if not snapshot or not files:
-        raise NoFeaturesError(
-            f"No features of {feature_model} are committed.",
-            "Featurize some images with this feature model first.",
-            feature_model=feature_model,
-        )
-    pca_input = PcaInput(snapshot.snapshot_id, feature_model, tuple(files))
-    write_json(uri, asdict(pca_input))
-    return pca_input
 
 
 def _create(catalog: Catalog, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from fruits.costs import read_prices
-from fruits.settings import Market, Settings, load_settings
+from fruits.settings import Market, Refit, Settings, load_settings
 
 BACKBONES = ["MobileNetV2", "MobileNet", "MobileNetV3Large", "EfficientNetB0", "ResNet50"]
 
@@ -71,6 +71,14 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             minimum=1,
             title="Components",
             description="How many, from 1; empty: as many as the variance target needs.",
+            section="What is computed",
+        ),
+        "refit": Param(
+            settings.refit.value,
+            enum=[refit.value for refit in Refit],
+            title="Fit PCA again",
+            description="auto: when the current version no longer keeps the target of all images; "
+            "else only new images are projected. always: every image gets new components.",
             section="What is computed",
         ),
         "workers": Param(

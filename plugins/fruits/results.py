@@ -23,15 +23,25 @@ class FeaturizeResult:
 
 @dataclass(frozen=True)
 class PcaResult:
-    """The files that one attempt at PCA wrote, and the features that it read."""
+    """The files that one attempt at PCA wrote, the features that it read, and what it did.
+
+    *fitted*: the model version is new, and has components of every image; else it was kept, and the
+    files have those of the images that lacked them as of *components_snapshot_id*. *reason* says
+    why, *quality* what the reduction cost when the version was fitted. *explained_variance_kept* is
+    that of all images, None if they have no variance.
+    """
 
     batch: str
     model_version: str
     feature_model: str
+    fitted: bool
+    reason: str
     features_snapshot_id: int
+    components_snapshot_id: int | None
     k: int
-    explained_variance_kept: float
+    explained_variance_kept: float | None
     warnings: tuple[str, ...]
+    quality: dict[str, Any]
     components: tuple[LakeFile, ...]
 
 
@@ -56,10 +66,14 @@ def read_pca_result(result_uri: str) -> PcaResult:
         batch=content["batch"],
         model_version=content["model_version"],
         feature_model=model["feature_model"],
-        features_snapshot_id=model["features_snapshot_id"],
+        fitted=content["fitted"],
+        reason=content["reason"],
+        features_snapshot_id=content["features_snapshot_id"],
+        components_snapshot_id=content["components_snapshot_id"],
         k=model["k"],
-        explained_variance_kept=model["explained_variance_kept"],
+        explained_variance_kept=content["explained_variance_kept"],
         warnings=tuple(content["warnings"]),
+        quality=model.get("quality", {}),
         components=_files(content["components"]),
     )
 

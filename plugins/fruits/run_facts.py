@@ -14,12 +14,20 @@ ANSWERS = (
     "commit_removals",
     "reserve_cluster",
     "create_cluster",
+    "featurize",
     "commit_features",
+    "pca",
     "commit_components",
     "terminate_cluster",
 )
 # They say nothing of the batch: the watcher only repeats the failures of others.
 BYSTANDERS = ("report", "watcher")
+
+
+def failed_tasks(ti: Any) -> list[str]:
+    """Return the tasks of the run that failed, not those that did not begin because of it."""
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
+    return sorted(task for task, state in states.items() if str(state) == "failed")
 
 
 def run_facts(ti: Any, dag_run: Any) -> RunFacts:
@@ -31,6 +39,7 @@ def run_facts(ti: Any, dag_run: Any) -> RunFacts:
         batch=batch_id(dag_run.run_after, dag_run.run_id),
         run_id=dag_run.run_id,
         run_after=dag_run.run_after,
+        started_at=dag_run.start_date,
         states={task: str(state) for task, state in states.items() if task not in BYSTANDERS},
         answers={task: ti.xcom_pull(task_ids=task) for task in ANSWERS},
     )

@@ -46,6 +46,14 @@ class Scaler(StrEnum):
     MINMAX = "minmax"
 
 
+class Refit(StrEnum):
+    """When PCA is fitted again; the first features of a feature model are fitted in any case."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Market(StrEnum):
     """How worker nodes are bought; the primary node is always on demand."""
 
@@ -121,6 +129,11 @@ class Settings(BaseSettings):
         512, ge=1, description="The most components that the variance target may choose."
     )
     scaler: Scaler = Field(Scaler.NONE, description="How features are scaled before PCA.")
+    refit: Refit = Field(
+        Refit.AUTO,
+        description="When PCA is fitted again and every image projected again: auto, when the "
+        "current version no longer keeps the target of all images; always; or never.",
+    )
     keep_model_versions: int = Field(
         1, ge=1, description="PCA model versions whose components stay in the table."
     )
@@ -167,6 +180,23 @@ class Settings(BaseSettings):
         10, ge=1, le=120, description="A cluster without a step ends itself after these minutes."
     )
     subnet_id: str | None = Field(None, description="Subnet of the cluster; empty: the default.")
+    primary_security_group: str | None = Field(
+        None, description="Security group of the primary node; all three groups or none."
+    )
+    worker_security_group: str | None = Field(
+        None, description="Security group of the worker nodes."
+    )
+    service_security_group: str | None = Field(
+        None, description="Security group by which EMR reaches nodes in a private subnet."
+    )
+    security_configuration: str | None = Field(
+        None, description="EMR security configuration: encryption at rest and in transit."
+    )
+    log_key: str | None = Field(
+        None,
+        pattern=r"^(arn:[\w-]+:kms:[\w-]+:\d{12}:key/[\w-]+)?$",
+        description="ARN of the KMS key for the clusters' logs; empty: the bucket's default.",
+    )
     service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
     instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
     ready_minutes: float = Field(
@@ -207,6 +237,17 @@ class Settings(BaseSettings):
             yield (
                 f"FRUITS_CAP_MONEY ({self.cap_money:g}) must be at most FRUITS_MONTH_CAP_MONEY "
                 f"({self.month_cap_money:g}), the cap of the whole month"
+            )
+        groups = [
+            self.primary_security_group,
+            self.worker_security_group,
+            self.service_security_group,
+        ]
+        if any(groups) and not (all(groups) and self.subnet_id):
+            yield (
+                "FRUITS_PRIMARY_SECURITY_GROUP, FRUITS_WORKER_SECURITY_GROUP, "
+                "FRUITS_SERVICE_SECURITY_GROUP and FRUITS_SUBNET_ID belong together: set all four "
+                "or no group at all"
             )
 
     @property

@@ -9,16 +9,26 @@ from pathlib import Path
 
 from fruits import job_package
 from fruits.objects import exists, write_bytes
+from fruits.settings import Engine
 from fruits.steps import StagedJobs
 from fruits.weights import Weights, export_network
+from fruits.wheelhouse import wheelhouse_uri
 
 log = logging.getLogger(__name__)
 
 
-def stage_jobs(lake: str, region: str, weights: Weights, backbone: str) -> StagedJobs:
+def stage_jobs(
+    lake: str,
+    region: str,
+    weights: Weights,
+    backbone: str,
+    *,
+    engine: Engine = Engine.ONNXRUNTIME,
+) -> StagedJobs:
     """Upload entry points, job package, weights and exported network to *lake*; return their URIs.
 
-    An object that is there already is not sent again: its name says that it is the same.
+    An object that is there already is not sent again: its name says that it is the same. The
+    wheelhouse of *engine* is only named: `make aws-publish` fills it, where nodes need it.
     """
     jobs = f"{lake}/jobs/{job_package.package_hash()}"
     network = f"{lake}/networks/{weights.feature_model}.onnx"
@@ -29,6 +39,8 @@ def stage_jobs(lake: str, region: str, weights: Weights, backbone: str) -> Stage
         weights=f"{lake}/weights/{weights.sha256}/{Path(weights.path).name}",
         network=network,
         limit_lifetime=_script_uri(lake, job_package.LIMIT_LIFETIME),
+        install_python_env=_script_uri(lake, job_package.INSTALL_PYTHON_ENV),
+        wheelhouse=wheelhouse_uri(lake, engine),
     )
     contents = {
         staged.featurize: job_package.ENTRY_POINTS["featurize"].read_bytes,
@@ -37,6 +49,7 @@ def stage_jobs(lake: str, region: str, weights: Weights, backbone: str) -> Stage
         staged.weights: Path(weights.path).read_bytes,
         staged.network: lambda: _exported(weights, backbone),
         staged.limit_lifetime: job_package.LIMIT_LIFETIME.read_bytes,
+        staged.install_python_env: job_package.INSTALL_PYTHON_ENV.read_bytes,
     }
     for uri, content in contents.items():
         if not exists(uri, region):

@@ -20,6 +20,8 @@ class StagedJobs:
     weights: str
     network: str
     limit_lifetime: str
+    install_python_env: str
+    wheelhouse: str
 
 
 def featurize_step(
@@ -43,7 +45,7 @@ def featurize_step(
 
 
 def pca_step(settings: Settings, staged: StagedJobs, attempt: Attempt) -> dict[str, Any]:
-    """Return the StepConfig that fits PCA on the committed features and projects them."""
+    """Return the StepConfig that fits PCA where it is needed and projects what it has to."""
     chosen = (
         {"--k": str(settings.k)}
         if settings.k
@@ -55,6 +57,8 @@ def pca_step(settings: Settings, staged: StagedJobs, attempt: Attempt) -> dict[s
         "--model": f"{attempt.model}/",
         "--model-version": attempt.model_version,
         "--work": f"{attempt.work('pca')}/",
+        "--statistics": f"{attempt.batch.statistics}/",
+        "--refit": settings.refit.value,
         **chosen,
         "--max-components": str(settings.max_components),
         "--scaler": settings.scaler.value,

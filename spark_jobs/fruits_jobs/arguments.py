@@ -6,6 +6,7 @@ import argparse
 
 ENGINES = ("onnxruntime", "tensorflow")
 SCALERS = ("none", "standard", "minmax")
+REFITS = ("auto", "always", "never")
 # The largest phone photographs have 108 megapixels; decoding one takes about 0.4 GB for a moment.
 DEFAULT_MAX_PIXELS = 120_000_000
 
@@ -41,12 +42,21 @@ def featurize_parser() -> argparse.ArgumentParser:
 
 def pca_parser() -> argparse.ArgumentParser:
     """Return the parser of pca.py's arguments."""
-    parser = _parser("pca.py", "Fit a PCA to all features and write every image's components.")
+    parser = _parser("pca.py", "Reduce features: fit a PCA where it is needed, and project.")
     parser.add_argument("--features", type=s3_file, required=True, help="features.json: the files")
     parser.add_argument("--components", type=s3_folder, required=True, help="where components go")
     parser.add_argument("--model", type=s3_folder, required=True, help="where the model goes")
     parser.add_argument("--model-version", required=True, help="name of the fitted model")
     parser.add_argument("--work", type=s3_folder, required=True, help="progress and result")
+    parser.add_argument(
+        "--statistics", type=s3_folder, required=True, help="cache of statistics per data file"
+    )
+    parser.add_argument(
+        "--refit",
+        choices=REFITS,
+        default="auto",
+        help="when a new version is fitted (default: when the current one no longer does)",
+    )
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--k", type=positive, help="number of components")
     size.add_argument("--variance-target", type=share, help="share of total variance, 0 to 1")

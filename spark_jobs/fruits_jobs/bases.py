@@ -52,6 +52,21 @@ class Basis:
         ratio: Vector = self.eigenvalues[: self.k] / self.eigenvalues.sum()
         return ratio
 
+    def captured(self, statistics: Statistics) -> float:
+        """Return the share of the variance of all those rows that these components keep.
+
+        That is 1 less the mean squared error of the features made from them again, over the mean
+        squared distance from the rows' own mean, both scaled as this basis scales. What the rows'
+        mean has moved since the fit counts as lost. CannotFit if the rows do not vary.
+        """
+        check_variance(statistics)
+        covariance = statistics.covariance() / np.outer(self.scale, self.scale)
+        kept = float(np.sum((covariance @ self.basis) * self.basis))
+        drift = (statistics.mean - self.mean) / self.scale
+        aside = drift - self.basis @ (self.basis.T @ drift)
+        lost = float(aside @ aside) * statistics.count / (statistics.count - 1)
+        return (kept - lost) / float(np.trace(covariance))
+
     def components(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the components, float32[N, k], of features [N, D]; computed in float64."""
         scaled = (X.astype(np.float64) - self.mean) / self.scale
@@ -61,26 +76,36 @@ class Basis:
 def fit(statistics: Statistics, wish: Wish, scaler: str = "none") -> Basis:
     """Return the PCA of the rows that *statistics* summarise; CannotFit if they have none.
 
-    A k beyond the rank min(N - 1, D) is cut to it, with a warning.
+    A k beyond the rank of the features, at most min(N - 1, D), is cut to it, with a warning.
     """
+    check_variance(statistics)
+    scale = scales(statistics, scaler)
+    covariance = statistics.covariance() / np.outer(scale, scale)
+    ascending, vectors = np.linalg.eigh(covariance)
+    eigenvalues = np.clip(ascending[::-1], 0, None)
+    k, met, warnings = choose_k(eigenvalues, rank_of(eigenvalues, statistics.count), wish)
+    basis = with_fixed_signs(vectors[:, ::-1][:, :k])
+    return Basis(statistics.mean, scale, basis, eigenvalues, met, tuple(warnings))
+
+
+def check_variance(statistics: Statistics) -> None:
+    """Raise CannotFit if there are fewer than two rows, or none that differs from the others."""
     if statistics.count < 2:
         raise CannotFit(
             f"a PCA needs at least 2 images, the features table has {statistics.count}:"
             " add images and run again"
         )
-    scale = scales(statistics, scaler)
-    covariance = statistics.covariance() / np.outer(scale, scale)
-    ascending, vectors = np.linalg.eigh(covariance)
-    eigenvalues = np.clip(ascending[::-1], 0, None)
-    # Of identical rows rounding leaves a trace of variance, relative to the squares of the values.
-    if eigenvalues.sum() <= np.finfo(np.float64).eps * np.trace(statistics.gram):
+    if (statistics.low == statistics.high).all() or not statistics.scatter.any():
         raise CannotFit(
-            f"all {statistics.count} images have the same features: there is no variance to explain"
+            f"all {statistics.count} images have the same features, so there is no variance to"
+            " explain: add images that differ and run again"
         )
-    rank = min(statistics.count - 1, len(scale))
-    k, met, warnings = choose_k(eigenvalues, rank, wish)
-    basis = with_fixed_signs(vectors[:, ::-1][:, :k])
-    return Basis(statistics.mean, scale, basis, eigenvalues, met, tuple(warnings))
+
+
+def rank_of(eigenvalues: Vector, count: int) -> int:
+    """Return how many directions *count* rows vary in; the others' eigenvalues are rounding."""
+    noise = eigenvalues[0] * len(eigenvalues) * np.finfo(np.float64).eps
+    return max(1, min(count - 1, int((eigenvalues > noise).sum())))
 
 
 def scales(statistics: Statistics, scaler: str) -> Vector:

@@ -4,16 +4,51 @@ from __future__ import annotations
 
 import io
 import uuid
+import zipfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fruits_jobs.bases import Basis
-from fruits_jobs.objects import write_bytes, write_json
+from fruits_jobs.objects import read_bytes, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from pyspark.ml.feature import PCAModel
     from pyspark.sql import SparkSession
+
+
+class UnreadableModel(RuntimeError):  # noqa: N818
+    """The model under *folder* is gone or damaged, so that nothing can be projected with it."""
+
+    def __init__(self, folder: str, error: Exception) -> None:
+        super().__init__(f"{folder} cannot be read: {error}")
+        self.folder = folder
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A version as it was written: *basis*, and *description*, the content of model.json."""
+
+    basis: Basis
+    description: dict[str, Any]
+
+    @property
+    def scaler(self) -> str:
+        """How its features were scaled."""
+        return str(self.description["scaler"])
+
+
+def read_model(folder: str, region: str) -> FittedModel:
+    """Return the version that :func:`write_model` wrote; UnreadableModel if it is not whole."""
+    try:
+        description = read_json(f"{folder}model.json", region)
+        with np.load(io.BytesIO(read_bytes(f"{folder}pca.npz", region))) as arrays:
+            mean, scale, basis = arrays["mean"], arrays["scale"], arrays["basis"]
+            eigenvalues, met = arrays["eigenvalues"], description["variance_target_met"]
+        return FittedModel(Basis(mean, scale, basis, eigenvalues, met, ()), description)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UnreadableModel(folder, error) from error
 
 
 def write_model(

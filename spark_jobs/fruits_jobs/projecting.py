@@ -1,20 +1,18 @@
-"""The Spark side of pca: workers read features, sum statistics, and write components."""
+"""The Spark side of projecting: workers read features and write components."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import chain
-from operator import add
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fruits_jobs.bases import Basis
 from fruits_jobs.schemas import COMPONENTS, float_lists
-from fruits_jobs.shares import FilePart, matrix_of, read_part
-from fruits_jobs.statistics import NotFinite, Statistics
+from fruits_jobs.shares import FilePart, matrix_of, read_groups
 from fruits_jobs.table_files import TableFile, WrittenFile
 
 if TYPE_CHECKING:
@@ -33,30 +31,23 @@ class ComponentsDestination:
     region: str
 
 
-class BadFeatures(RuntimeError):  # noqa: N818
-    """The committed file *uri* holds features that are not finite."""
+class Wanted:
+    """The images to project, by (image_key, etag); without a list of them, every image."""
 
-    def __init__(self, uri: str, image_key: str) -> None:
-        super().__init__(f"{uri} has features of {image_key!r} that are not finite")
-        self.uri, self.image_key = uri, image_key
+    def __init__(self, images: pa.Table | None) -> None:
+        self._pairs = None if images is None else _pairs(images)
+
+    def among(self, keys: pa.Table) -> pa.ChunkedArray | None:
+        """Return which rows of *keys* are wanted, as booleans; None if every row is."""
+        if self._pairs is None:
+            return None
+        return pc.is_in(_pairs(keys), value_set=self._pairs)
 
 
-def sum_statistics(
-    context: SparkContext, shares: list[list[FilePart]], region: str, done: Accumulator[int]
-) -> Statistics:
-    """Return the statistics of all rows of the *shares*, summed in a tree on the workers.
-
-    A Gram matrix of 1280 features has 13 MB: the driver sees a handful, not one per file.
-    """
-
-    def of_shares(mine: Iterable[list[FilePart]]) -> Iterator[Statistics]:
-        parts = (part for share in mine for part in share)
-        sums = (s for part in parts for s in _part_statistics(part, region, done))
-        first = next(sums, None)
-        if first:  # a part of a file with few row groups may have none
-            yield reduce(add, sums, first)
-
-    return context.parallelize(shares, len(shares)).mapPartitions(of_shares).treeReduce(add)
+def _pairs(keys: pa.Table) -> pa.ChunkedArray:
+    # An etag has no newline, so no two pairs have the same text.
+    columns = (keys[name].cast(pa.string()) for name in ("image_key", "etag"))
+    return pc.binary_join_element_wise(*columns, "\n")
 
 
 def write_components(
@@ -65,9 +56,14 @@ def write_components(
     basis: Basis,
     destination: ComponentsDestination,
     done: Accumulator[int],
+    *,
+    images: pa.Table | None = None,
 ) -> list[WrittenFile]:
-    """Project every row of the *shares* and write one sorted file per share; return the files."""
-    fitted = context.broadcast(basis)
+    """Project the rows of the *shares*, write one sorted file per share, and return the files.
+
+    With *images* (image_key, etag), only the rows of those; a share without any gets no file.
+    """
+    fitted = context.broadcast((basis, images))
 
     def write(index: int, mine: Iterable[list[FilePart]]) -> Iterator[WrittenFile]:
         from pyspark import TaskContext
@@ -75,7 +71,9 @@ def write_components(
         spark = TaskContext.get()
         attempt = spark.taskAttemptId() if spark else 0
         uri = f"{destination.folder}part-{index:05d}-{attempt}.parquet"
-        rows = _project(chain.from_iterable(mine), fitted.value, destination, done)
+        basis, images = fitted.value
+        parts = chain.from_iterable(mine)
+        rows = _project(parts, basis, Wanted(images), destination.region, done)
         if rows:
             yield _write(pa.concat_tables(rows), uri, destination)
 
@@ -84,28 +82,25 @@ def write_components(
     return sorted(files, key=lambda file: file.uri)
 
 
-def _part_statistics(part: FilePart, region: str, done: Accumulator[int]) -> Iterator[Statistics]:
-    for table in read_part(part, region, ["image_key", "features"]):
-        try:
-            yield Statistics.of(matrix_of(table))
-        except NotFinite as bad:
-            raise BadFeatures(part.uri, table["image_key"][bad.row].as_py()) from bad
-        done.add(table.num_rows)
-
-
 def _project(
-    parts: Iterable[FilePart],
-    basis: Basis,
-    destination: ComponentsDestination,
-    done: Accumulator[int],
+    parts: Iterable[FilePart], basis: Basis, wanted: Wanted, region: str, done: Accumulator[int]
 ) -> list[pa.Table]:
     tables = []
     for part in parts:
-        for table in read_part(part, destination.region, [*KEYS, "features"]):
-            components = float_lists(basis.components(matrix_of(table)))
-            tables.append(table.select(KEYS).append_column("components", components))
-            done.add(table.num_rows)
+        for keys, read_features in read_groups(part, region, KEYS):
+            rows = wanted.among(keys)
+            if rows is None or pc.any(rows).as_py():
+                table = keys.append_column("features", read_features())
+                tables.append(
+                    _with_components(table if rows is None else table.filter(rows), basis)
+                )
+            done.add(keys.num_rows)
     return tables
+
+
+def _with_components(rows: pa.Table, basis: Basis) -> pa.Table:
+    components = float_lists(basis.components(matrix_of(rows)))
+    return rows.select(KEYS).append_column("components", components)
 
 
 def _write(rows: pa.Table, uri: str, destination: ComponentsDestination) -> WrittenFile:

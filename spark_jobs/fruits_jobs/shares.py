@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fruits_jobs.objects import open_parquet
 
@@ -20,6 +22,11 @@ class FilePart:
     uri: str
     part: int
     parts: int
+
+    def groups(self, count: int) -> range:
+        """Return the part's row groups of the file's *count*."""
+        first, last = (count * edge // self.parts for edge in (self.part, self.part + 1))
+        return range(first, last)
 
 
 def file_parts(files: list[tuple[str, int]], rows_per_part: int) -> list[list[FilePart]]:
@@ -43,10 +50,21 @@ def file_parts(files: list[tuple[str, int]], rows_per_part: int) -> list[list[Fi
 def read_part(part: FilePart, region: str, columns: list[str]) -> Iterator[pa.Table]:
     """Yield the part's row groups, one at a time, with those columns."""
     with open_parquet(part.uri, region) as file:
-        groups = file.metadata.num_row_groups
-        first, last = (groups * edge // part.parts for edge in (part.part, part.part + 1))
-        for group in range(first, last):
+        for group in part.groups(file.metadata.num_row_groups):
             yield file.read_row_group(group, columns=columns)
+
+
+def read_groups(
+    part: FilePart, region: str, columns: list[str], heavy: str = "features"
+) -> Iterator[tuple[pa.Table, Callable[[], pa.ChunkedArray]]]:
+    """Yield the part's row groups with those columns, and a function that reads the *heavy* one."""
+    with open_parquet(part.uri, region) as file:
+        for group in part.groups(file.metadata.num_row_groups):
+            yield file.read_row_group(group, columns=columns), partial(_column, file, group, heavy)
+
+
+def _column(file: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
+    return file.read_row_group(group, columns=[name])[name]
 
 
 def matrix_of(table: pa.Table, column: str = "features") -> npt.NDArray[np.float32]:

@@ -1,8 +1,10 @@
-"""Count, sums and Gram matrix of features: additive, so that their covariance is exact."""
+"""Count, sum and centred Gram matrix of features: additive, so that their covariance is exact."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -20,34 +22,85 @@ class NotFinite(ValueError):  # noqa: N818
         self.row = row
 
 
+class WidthsDiffer(ValueError):  # noqa: N818
+    """Features of different lengths, *one* and *other*, are not of one network."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(
+            f"features of length {one} and of length {other} carry the name of one feature model:"
+            " see which files of the features table have which, and remove the wrong ones"
+        )
+        self.one, self.other = one, other
+
+
 @dataclass(frozen=True)
 class Statistics:
-    """Of N rows of D features: *count* N, *total* [D], *gram* X'X [D, D], *low* and *high* [D]."""
+    """Of N rows of D features: *count* N, *total* [D], *scatter* [D, D], *low* and *high* [D].
+
+    *scatter* is the Gram matrix of the rows less their mean. X'X itself would do on paper; in
+    floating point its difference to the mean's part loses every digit of features that lie far
+    from zero and close together.
+    """
 
     count: int
     total: Vector
-    gram: Matrix
+    scatter: Matrix
     low: Vector
     high: Vector
 
     @classmethod
     def of(cls, X: npt.NDArray[np.float32]) -> Self:
         """Return the statistics of [N, D] features, N > 0, in float64; NotFinite on NaN."""
-        finite = np.isfinite(X).all(axis=1)
-        if not finite.all():
-            raise NotFinite(int(np.argmin(finite)))
-        exact = X.astype(np.float64)
-        return cls(len(X), exact.sum(0), exact.T @ exact, exact.min(0), exact.max(0))
+        return cls.of_parts([X])
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[npt.NDArray[np.float32]]) -> Self:
+        """Return the statistics of all rows of at least one [N, D] part, each with N > 0.
+
+        One matrix product a part, no work per row. NotFinite has the row's index in its part.
+        """
+        remaining = iter(parts)
+        first = next(remaining)
+        # Near the mean of everything, which is known only at the end.
+        pivot = first.mean(axis=0, dtype=np.float64)
+        width = len(pivot)
+        count, shifted, gram = 0, np.zeros(width), np.zeros((width, width))
+        low, high = np.full(width, np.inf), np.full(width, -np.inf)
+        for X in chain([first], remaining):
+            if X.shape[1] != width:
+                raise WidthsDiffer(width, X.shape[1])
+            if not np.isfinite(X.sum(dtype=np.float64)):  # no sum of float32 overflows by itself
+                raise NotFinite(int(np.argmin(np.isfinite(X).all(axis=1))))
+            exact = X.astype(np.float64)
+            exact -= pivot
+            count += len(X)
+            shifted += exact.sum(axis=0)
+            gram += exact.T @ exact
+            low, high = np.minimum(low, X.min(axis=0)), np.maximum(high, X.max(axis=0))
+        gram -= np.outer(shifted, shifted / count)
+        return cls(count, shifted + count * pivot, gram, low, high)
 
     def __add__(self, other: Self) -> Self:
         """Return the statistics of both sets of rows together."""
+        if self.width != other.width:
+            raise WidthsDiffer(self.width, other.width)
+        count = self.count + other.count
+        apart = self.mean - other.mean
+        scatter = np.outer(apart, apart * (self.count * other.count / count))
+        scatter += self.scatter
+        scatter += other.scatter
         return type(self)(
-            self.count + other.count,
+            count,
             self.total + other.total,
-            self.gram + other.gram,
+            scatter,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )
+
+    @property
+    def width(self) -> int:
+        """The number of features, D."""
+        return len(self.total)
 
     @property
     def mean(self) -> Vector:
@@ -56,5 +109,4 @@ class Statistics:
 
     def covariance(self) -> Matrix:
         """Return the covariance [D, D] with divisor N - 1."""
-        centred = self.gram - self.count * np.outer(self.mean, self.mean)
-        return centred / (self.count - 1)
+        return self.scatter / (self.count - 1)

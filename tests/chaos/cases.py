@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.chaos.lab import INGESTION, Lab
 from tests.chaos.matrix import Record
-from tests.chaos.observation import ClusterLife, lives, most_at_once, promised
+from tests.chaos.observation import ClusterLife, calls, lives, most_at_once, promised
 from tests.chaos.tables import Tables
 from tests.chaos.watchdogs import PERIOD, Watchdog
 
@@ -55,6 +55,10 @@ class Case:
             seconds,
             f"step {step} {state}",
         )
+
+    def await_call(self, action: str, seconds: float = 60) -> None:
+        """Wait until EMR has carried out a call of *action* in this case."""
+        self.wait_until(lambda: calls(self.lab.journal, action, self.began), seconds, action)
 
     def await_cluster(self, number: int = 1, seconds: float = 120) -> str:
         """Wait until this case has made so many clusters; return the newest's id."""

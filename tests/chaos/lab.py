@@ -49,6 +49,7 @@ FRUITS = {
     "PRICES_MAX_AGE_DAYS": "36500",
     "NODE_PYTHON": sys.executable,
 }
+LEASE_SECONDS = 60 * float(FRUITS["LEASE_MINUTES"])
 ENOUGH = 4  # minutes for a run, on a busy machine too
 AIRFLOW = {
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
@@ -150,9 +151,12 @@ class Lab:
         self.call("PATCH", f"dags/{INGESTION}/dagRuns/{run}", {"state": state})
 
     def delete_run(self, run: str) -> None:
-        """Delete a run, running or not; Airflow wants it marked first."""
-        with suppress(HTTPError):
-            self.set_run_state(run, "failed")
+        """Delete a run that works, tasks, teardown and all.
+
+        Airflow refuses that in the state "running", and marked failed a run keeps that state until
+        its teardown is done. Marked queued, as the UI offers too, it can be deleted at once.
+        """
+        self.set_run_state(run, "queued")
         self.call("DELETE", f"dags/{INGESTION}/dagRuns/{run}")
 
     def clear(self, run: str, task: str) -> None:
@@ -166,11 +170,19 @@ class Lab:
         self.call("PATCH", f"dags/{dag}", {"is_paused": paused})
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call Airflow's REST API; a connection that breaks is tried again."""
-        for _ in range(3):
-            with suppress(ConnectionError, TimeoutError):
+        """Call Airflow's REST API; while its processes come back it may not answer, or answer 500.
+
+        HTTPError is raised for what it refuses.
+        """
+        for _ in range(5):
+            try:
                 return self.airflow.call(method, path, body)
-            time.sleep(0.5)
+            except HTTPError as error:
+                if error.code < 500:
+                    raise
+            except (ConnectionError, TimeoutError):
+                pass
+            time.sleep(1)
         return self.airflow.call(method, path, body)
 
     def kill_task_process(self) -> None:
@@ -227,7 +239,7 @@ class Lab:
         self.pause(False)
         for run in self._unfinished_runs():
             with suppress(HTTPError):
-                self.delete_run(run)
+                self.set_run_state(run, "failed")
         self.wait_until(lambda: not self._unfinished_runs(), 60, "no run")
         self._end_clusters()
 
@@ -249,6 +261,21 @@ class Lab:
     def protect(self, cluster_id: str) -> None:
         """Switch on termination protection."""
         self._emr.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=True)
+
+    def remove_idle_limit(self, cluster_id: str) -> None:
+        """Let the cluster idle for ever."""
+        self._emr.remove_auto_termination_policy(ClusterId=cluster_id)
+
+    def run_again(self, cluster_id: str) -> str:
+        """Send the request that made the cluster once more, and return the second one's id."""
+        calls = journal.accepted_calls(self.journal, "RunJobFlow")
+        made = next(one for one in calls if one["answer"]["JobFlowId"] == cluster_id)
+        return str(self._emr.run_job_flow(**made["parameters"])["JobFlowId"])
+
+    def renew_lease(self, token: str) -> None:
+        """Write the lease once more, as it was."""
+        file = self.lake / "leases" / f"{token}.json"
+        file.write_bytes(file.read_bytes())
 
     def steps(self, since: float, step: str) -> list[dict[str, Any]]:
         """Return the journal's entries of steps of that name, from *since* on."""

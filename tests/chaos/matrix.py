@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 FOLDER = Path(__file__).resolve().parents[2] / "var" / "chaos"
@@ -127,7 +128,7 @@ def main() -> int:
     for name in COLUMNS:
         table.add_column(name)
     for record in records:
-        table.add_row(*row(record), style="" if record.holds else "bold red")
+        table.add_row(*map(escape, row(record)), style="" if record.holds else "bold red")
     # A pipe has no width: a matrix that is cut says nothing.
     console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table)

@@ -16,9 +16,9 @@ from tests.chaos.faults import (
 )
 
 full = pytest.mark.full_chaos
-pytestmark = full
 
 
+@full
 def test_answer_of_run_job_flow_is_lost(case: Case) -> None:
     """A cluster was made, the connection broke: it is found by its token, no second is made."""
     case.lab.set_faults(answering("emr", LOST, operation="RunJobFlow", times=1))
@@ -57,6 +57,7 @@ def test_task_dies_between_creation_and_its_note(case: Case) -> None:
     case.proves(run)
 
 
+@full
 def test_describe_cluster_is_throttled_after_creation(case: Case) -> None:
     """The first fifteen DescribeClusters are throttled: no second cluster comes of it."""
     case.lab.set_faults(throttling("emr", operation="DescribeCluster", times=15))

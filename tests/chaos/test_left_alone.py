@@ -8,13 +8,11 @@ import pytest
 
 from tests.chaos.cases import Case
 from tests.chaos.faults import answering, held
-from tests.chaos.lab import FRUITS
+from tests.chaos.lab import LEASE_SECONDS
 from tests.chaos.observation import calls
 
 full = pytest.mark.full_chaos
-pytestmark = full
 HANGING = "import time\ntime.sleep(1000)\n"
-LEASE = 60 * float(FRUITS["LEASE_MINUTES"])
 
 
 def test_scheduler_never_comes_back(case: Case) -> None:
@@ -23,28 +21,6 @@ def test_scheduler_never_comes_back(case: Case) -> None:
 
     case.await_end_of_clusters()
     case.proves(None, ended_by=["watchdog"])
-
-
-@full
-def test_timer_alone(unwatched: Case) -> None:
-    """A step hangs, all of Airflow and the watchdog are gone: the node's timer ends the cluster."""
-    unwatched.lab.replace_step("featurize", HANGING)
-    unwatched.trigger(cap_minutes=2)
-    unwatched.await_step("featurize")
-    unwatched.lab.lose_airflow()
-
-    unwatched.proves(None, ended_by=["timer on the node"])
-
-
-@full
-def test_idle_limit_alone(unwatched: Case) -> None:
-    """All of Airflow and the watchdog are gone before a step was added: the idle limit ends it."""
-    unwatched.lab.slow_down_bootstrap(10)
-    run = unwatched.trigger()
-    unwatched.await_task(run, "await_cluster")
-    unwatched.lab.lose_airflow()
-
-    unwatched.proves(None, ended_by=["idle limit"])
 
 
 @full
@@ -71,7 +47,6 @@ def test_dag_is_paused_for_a_moment(case: Case) -> None:
     case.proves(run)
 
 
-@full
 def test_run_is_deleted(case: Case) -> None:
     """A run deleted in the UI has no teardown: once its lease is over, its cluster is ended."""
     case.lab.replace_step("featurize", HANGING)
@@ -87,7 +62,7 @@ def test_run_is_deleted(case: Case) -> None:
 def test_watchdog_is_killed(unwatched: Case) -> None:
     """A watchdog killed before it could end what it found: the next look ends it."""
     lose_scheduler(unwatched)
-    unwatched.wait(LEASE + 2)
+    unwatched.wait(LEASE_SECONDS + 2)
     unwatched.lab.set_faults(answering("emr", held(30), operation="SetTerminationProtection"))
     since, journal = unwatched.began, unwatched.lab.journal
     look = unwatched.watchdog.start()
@@ -121,7 +96,7 @@ def test_clock_is_wrong_and_cluster_unwanted(unwatched: Case, minutes: int) -> N
     lose_scheduler(unwatched)
     unwatched.watchdog.look(timedelta(minutes=minutes))
     assert unwatched.lab.live_clusters()
-    unwatched.wait(LEASE + 2)
+    unwatched.wait(LEASE_SECONDS + 2)
     unwatched.watchdog.look(timedelta(minutes=minutes))
 
     unwatched.proves(None, ended_by=["watchdog"])

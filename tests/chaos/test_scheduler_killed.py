@@ -8,17 +8,17 @@ from tests.chaos.cases import Case
 from tests.chaos.faults import answering, held
 
 full = pytest.mark.full_chaos
-pytestmark = full
 
 
+@full
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param("sense_changes", marks=full),
-        pytest.param("reserve_cluster", marks=full),
-        pytest.param("commit_features", marks=full),
-        pytest.param("commit_components", marks=full),
-        pytest.param("terminate_cluster", marks=full),
+        "sense_changes",
+        "reserve_cluster",
+        "commit_features",
+        "commit_components",
+        "terminate_cluster",
     ],
 )
 def test_killed_in_task(case: Case, task: str) -> None:

@@ -40,6 +40,7 @@ def test_every_param_overrides_a_setting(ingestion: Any) -> None:
         ("k", [None, 1, 64], [0, -1, 2.5]),
         ("workers", [1, 50], [0, 51, 1.5]),
         ("worker_instance_type", ["m5.xlarge"], ["m5.huge", ""]),
+        ("refit", ["auto", "always", "never"], ["sometimes", True]),
         ("market", ["SPOT", "ON_DEMAND"], ["spot", "FREE"]),
         ("cap_minutes", [11, 1440], [10, 1441, 0]),
         ("cap_money", [0.01, 100], [0, -1, 100.01, "cheap"]),

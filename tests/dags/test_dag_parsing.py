@@ -56,6 +56,15 @@ ensure_plugins_loaded()
 files = [str(getattr(module, "__file__", None)) for module in list(sys.modules.values())]
 print(json.dumps([file for file in files if file.startswith(sys.argv[1])]))
 """
+PLUGIN = """
+import json, sys
+from airflow.plugins_manager import get_plugin_info
+
+before = set(sys.modules)
+found = [one for one in get_plugin_info() if one["name"] == "fruits"]
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(json.dumps({"found": found, "modules": sorted(new)}, default=str))
+"""
 
 
 def run(
@@ -135,3 +144,17 @@ def test_the_plugin_loader_leaves_the_library_alone(tmp_path: Path) -> None:
     executed = run(PLUGINS, tmp_path / "home", plugins, plugins)
 
     assert executed == [str(plugins / "a_plugin.py")]
+
+
+def test_the_plugin_has_a_page_in_the_menu_and_costs_nothing_until_it_is_asked(
+    tmp_path: Path,
+) -> None:
+    """Every process of Airflow loads the plugin: it imports neither the library nor the web."""
+    loaded = run(PLUGIN, tmp_path / "home", tmp_path)
+
+    (plugin,) = loaded["found"]
+    (app,), (view,) = plugin["fastapi_apps"], plugin["external_views"]
+    assert (app["url_prefix"], view["href"]) == ("/fruits", "fruits/")
+    assert (view["destination"], view["url_route"]) == ("nav", "fruits")
+    assert view["icon"].startswith("data:image/svg+xml,")
+    assert not {"fruits", *HEAVY} & {*loaded["modules"]}

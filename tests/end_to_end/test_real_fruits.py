@@ -105,3 +105,33 @@ def test_the_same_bucket_again_needs_no_cluster(fruits: CloudBatches) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert fruits.clusters_created() == before == 1
+
+
+def test_reduction_costs_under_a_point_of_label_accuracy(fruits: CloudBatches) -> None:
+    """Nearest neighbours find the label as often with components as with features, or nearly."""
+    quality = fruits.result("pca")["model"]["quality"]
+
+    assert (quality["sampled_images"], quality["sampled_labels"]) == (1960, 49)
+    # With the near half of each series held out, 49 labels are hard to tell; guessing gives 2%.
+    assert quality["label_accuracy_before"] > 0.5
+    assert quality["label_accuracy_after"] > quality["label_accuracy_before"] - 0.01
+
+
+def test_a_new_day_keeps_the_version_and_projects_its_own_images(
+    fruits: CloudBatches, shared: Path
+) -> None:
+    """Told never to refit, a day of five images makes five rows of the version that is there."""
+    before = fruits.rows("components")
+    for image in sorted((shared / "data" / "fruits360" / "Apple 5").glob("*.jpg"))[:5]:
+        fruits.add(image, f"New fruit/{image.name}")
+
+    done = fruits.run(refit="never")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    result, after = fruits.result("pca"), fruits.rows("components")
+    assert (result["fitted"], result["components"]["rows"]) == (False, 5)
+    assert result["statistics"]["rows_loaded"] == 1960
+    assert after.num_rows == 1965
+    assert len(after["model_version"].unique()) == 1
+    assert set(before["image_key"].to_pylist()) < set(after["image_key"].to_pylist())
+    assert "kept: refit is set to never" in " ".join(done.stdout.replace("│", " ").split())

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 
 from fruits.discovery import Changes, sense
-from fruits.lake import open_table, write_pca_input
+from fruits.lake import open_table
 from fruits.manifests import ADDED, REMOVED, Counts, Lists, Manifest, publish, write_list
 from fruits.objects import client, read_bytes, write_bytes, write_json
+from fruits.pca_inputs import write_pca_input
 
 BUCKET = "fruits-images"
 LAKE = "s3://fruits-lake"
@@ -170,21 +171,33 @@ def reduced(
     model: str = MODEL,
     k: int = 2,
     edit: Edit = keep,
+    fit: bool = True,
 ) -> str:
-    """Write what a PCA step writes for the features as they are; return result.json's URI."""
+    """Write what a PCA step writes for the features as they are; return result.json's URI.
+
+    Without *fit* it keeps the newest version and projects what has no components of it.
+    """
     work = f"{LAKE}/attempts/{batch}/pca-{attempt}"
-    pca_input = write_pca_input(catalog, model, f"{work}/features.json")
-    version = f"{batch}-{attempt}"
+    pca_input = write_pca_input(catalog, model, f"{LAKE}/models/pca", work)
+    current = None if fit else pca_input.current
+    version = current.model_version if current else f"{batch}-{attempt}"
+    wanted = read_list(current.missing) if current else None
     rows = [
         {name: row[name] for name in ("image_key", "label", "etag")}
         | {"components": row["features"][:k], "model_version": version, "batch": batch}
         for row in table_rows(catalog, "features")
         if row["feature_model"] == model
+        and (wanted is None or (row["image_key"], row["etag"]) in wanted)
     ]
     result = {
         "step": "pca",
         "batch": batch,
         "model_version": version,
+        "fitted": fit,
+        "reason": "the test says so",
+        "explained_variance_kept": 0.96,
+        "features_snapshot_id": pca_input.snapshot_id,
+        "components_snapshot_id": current.components_snapshot_id if current else None,
         "model": {
             "model_version": version,
             "feature_model": model,
@@ -197,6 +210,12 @@ def reduced(
     }
     write_json(f"{work}/result.json", result)
     return f"{work}/result.json"
+
+
+def read_list(uri: str) -> set[tuple[str, str]]:
+    """Return the (image_key, etag) of a list of images."""
+    rows = pq.read_table(io.BytesIO(read_bytes(uri))).to_pylist()
+    return {(row["image_key"], row["etag"]) for row in rows}
 
 
 def written(folder: str, schema: pa.Schema, rows: Rows, files: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fruits.objects import read_json
-from fruits.reports import RunFacts, report_uri, run_row, write_report
+from fruits.reports import RunFacts, report_folder, run_row, write_report
 from fruits.settings import Settings
 from local_cloud.s3 import ObjectStorage
 
@@ -49,7 +49,7 @@ def facts(answers: dict[str, Any] = ANSWERS, **states: str) -> RunFacts:
     """Return a run that succeeded, but for the tasks in *states*."""
     known = dict.fromkeys(ANSWERS, "success") | states
     every = dict.fromkeys(ANSWERS) | answers
-    return RunFacts(BATCH, "manual__1", THEN, known, every)
+    return RunFacts(BATCH, "manual__1", THEN, known, every, started_at=THEN)
 
 
 def test_a_whole_run_fills_the_row() -> None:
@@ -64,9 +64,11 @@ def test_a_whole_run_fills_the_row() -> None:
         "images_uri": Settings().images_uri,
         "run_after": THEN,
         "reported_at": NOW,
+        "started_at": THEN,
         **COUNTS,
         "features": 10,
         "quarantined": 2,
+        "quarantine_reasons": '{"truncated": 2}',
         "changed": 0,
         "features_removed": 1,
         "feature_model": "MobileNetV2-1",
@@ -157,7 +159,7 @@ def test_the_report_is_an_object_that_people_can_read(storage: ObjectStorage) ->
     """The report has the row, and beside it reasons, warnings and task states."""
     returned = write_report(facts(), Settings())
 
-    report = read_json(report_uri("s3://fruits-lake", BATCH))
+    report = read_json(f"{report_folder('s3://fruits-lake', BATCH)}/report.json")
     assert report == returned
     assert report["quarantine_reasons"] == {"truncated": 2}
     assert report["warnings"] == ["few images"]

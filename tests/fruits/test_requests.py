@@ -13,10 +13,19 @@ from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from fruits.batches import Batch
-from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name, run_job_flow_request
-from fruits.settings import Engine, Market, Scaler, Settings
+from fruits.clusters import (
+    CAP_TAG,
+    GENERATION_TAG,
+    TOKEN_TAG,
+    cluster_name,
+    cluster_roles,
+    run_job_flow_request,
+    worker_instance_types,
+)
+from fruits.settings import EU_REGIONS, Engine, Market, Scaler, Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 from fruits_jobs.arguments import featurize_parser, pca_parser
+from local_cloud.emr.supported import unsupported
 
 STAGED = StagedJobs(
     featurize="s3://lake/jobs/1/featurize.py",
@@ -25,6 +34,8 @@ STAGED = StagedJobs(
     weights="s3://lake/weights/2/weights.h5",
     network="s3://lake/networks/model.onnx",
     limit_lifetime="s3://lake/bootstrap/3/limit_lifetime.sh",
+    install_python_env="s3://lake/bootstrap/4/install_python_env.sh",
+    wheelhouse=f"s3://lake/wheelhouses/{'5' * 64}",
 )
 ATTEMPT = Batch("s3://lake", "20261121T030000-1a2b3c4d").numbered(1, 1)
 
@@ -48,41 +59,61 @@ def job_arguments(step: dict[str, Any]) -> list[str]:
     return words[next(i for i, word in enumerate(words) if word.endswith(".py")) + 1 :]
 
 
-GRID = {
+NETWORKS: list[dict[str, str]] = [
+    {},
+    {"subnet_id": "subnet-0a1b2c3d"},
+    {
+        "subnet_id": "subnet-0a1b2c3d",
+        "primary_security_group": "sg-1",
+        "worker_security_group": "sg-2",
+        "service_security_group": "sg-3",
+    },
+]
+ENCRYPTED = {
+    "security_configuration": "fruits",
+    "log_key": "arn:aws:kms:eu-west-3:123456789012:key/0a1b",
+}
+# A cluster's request looks at these settings, a step's at those: their product would say no more.
+OF_CLUSTERS = {
+    "region": sorted(EU_REGIONS),
     "market": list(Market),
-    "subnet_id": [None, "subnet-0a1b2c3d"],
+    "network": NETWORKS,
+    "encryption": [{}, ENCRYPTED],
     "workers": [1, 50],
-    "worker_instance_type": ["m5.xlarge", "r6i.4xlarge"],
+    "worker_instance_type": ["m5.xlarge", "c5.4xlarge"],
     "cap_minutes": [2, 1440],
     "idle_minutes": [1, 120],
     "engine": list(Engine),
-    "scaler": list(Scaler),
-    "k": [None, 64],
 }
+OF_STEPS = {"engine": list(Engine), "scaler": list(Scaler), "k": [None, 64]}
 
 
-def settings_of_the_grid() -> Iterator[Settings]:
+def combinations(grid: dict[str, list[Any]]) -> Iterator[Settings]:
     """Yield settings of every combination that is none of a contradiction."""
-    for values in itertools.product(*GRID.values()):
-        chosen = dict(zip(GRID, values, strict=True))
-        if chosen["idle_minutes"] < chosen["cap_minutes"]:
-            yield Settings(**chosen)
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        if chosen.get("idle_minutes", 0) < chosen.get("cap_minutes", 1):
+            groups = chosen.pop("network", {}) | chosen.pop("encryption", {})
+            yield Settings(**groups, **chosen)
 
 
-def test_every_request_fits_the_service_model() -> None:
+def test_every_cluster_request_fits_the_service_model() -> None:
     """Whatever is set, what we send has no unknown, missing or mistyped parameter."""
     checked = 0
-    for settings in settings_of_the_grid():
-        steps = [
-            featurize_step(settings, STAGED, ATTEMPT, "m"),
-            pca_step(settings, STAGED, ATTEMPT),
-        ]
+    for settings in combinations(OF_CLUSTERS):
         request = run_job_flow_request(settings, STAGED, "token", "batch", 1)
         assert validate("RunJobFlow", request) == ""
-        assert validate("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": steps}) == ""
         checked += 1
 
-    assert checked > 500
+    assert checked == 1728
+
+
+@pytest.mark.parametrize("settings", combinations(OF_STEPS))
+def test_every_step_request_fits_the_service_model(settings: Settings) -> None:
+    """As the cluster's request does."""
+    steps = [featurize_step(settings, STAGED, ATTEMPT, "m"), pca_step(settings, STAGED, ATTEMPT)]
+
+    assert validate("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": steps}) == ""
 
 
 def test_the_cluster_says_whose_it_is() -> None:
@@ -94,6 +125,31 @@ def test_the_cluster_says_whose_it_is() -> None:
     assert (tags[TOKEN_TAG], tags[GENERATION_TAG], tags[CAP_TAG]) == ("token", "3", "90")
 
 
+def test_the_local_emr_knows_all_that_we_send() -> None:
+    """It refuses what it does not model: nothing may only work on AWS."""
+    settings = Settings(**NETWORKS[-1], **ENCRYPTED, market=Market.SPOT)  # type: ignore[arg-type]
+
+    assert unsupported("RunJobFlow", run_job_flow_request(settings, STAGED, "t", "b", 1)) == []
+
+
+def test_a_cluster_is_private_and_encrypted_as_configured() -> None:
+    """Subnet, groups, security configuration and the logs' key reach the request."""
+    request = run_job_flow_request(Settings(**NETWORKS[-1], **ENCRYPTED), STAGED, "t", "b", 1)  # type: ignore[arg-type]
+
+    assert request["Instances"]["Ec2SubnetIds"] == ["subnet-0a1b2c3d"]
+    assert request["Instances"]["ServiceAccessSecurityGroup"] == "sg-3"
+    assert request["SecurityConfiguration"] == "fruits"
+    assert request["LogEncryptionKmsKeyId"] == ENCRYPTED["log_key"]
+
+
+def test_spot_workers_may_be_of_any_type_of_the_size() -> None:
+    """More types, more capacity; the worst case is the dearest one's on-demand price."""
+    settings = Settings(market=Market.SPOT, region="eu-west-1", worker_instance_type="c6i.2xlarge")
+
+    assert worker_instance_types(settings) == ("c5.2xlarge", "c6i.2xlarge")
+    assert cluster_roles(settings)[1].instance_type == "c5.2xlarge"
+
+
 def test_every_cluster_ends_itself() -> None:
     """Idle limit, lifetime timer and no termination protection are in every request."""
     request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", "b", 1)
@@ -101,6 +157,15 @@ def test_every_cluster_ends_itself() -> None:
     assert request["AutoTerminationPolicy"] == {"IdleTimeout": 300}
     assert request["BootstrapActions"][0]["ScriptBootstrapAction"]["Args"] == ["90"]
     assert request["Instances"]["TerminationProtected"] is False
+
+
+def test_every_node_gets_the_locked_environment() -> None:
+    """The action knows the wheelhouse, its lock's hash and the environment of `node_python`."""
+    request = run_job_flow_request(Settings(node_python="/opt/f/bin/python"), STAGED, "t", "b", 1)
+
+    action = request["BootstrapActions"][1]["ScriptBootstrapAction"]
+    assert action["Path"] == STAGED.install_python_env
+    assert action["Args"] == [STAGED.wheelhouse, "5" * 64, "/opt/f"]
 
 
 def test_spot_falls_back_to_on_demand() -> None:
@@ -112,6 +177,7 @@ def test_spot_falls_back_to_on_demand() -> None:
     assert workers["TargetSpotCapacity"] == 3
     spot = workers["LaunchSpecifications"]["SpotSpecification"]
     assert spot["TimeoutAction"] == "SWITCH_TO_ON_DEMAND"
+    assert spot["AllocationStrategy"] == "price-capacity-optimized"
 
 
 @pytest.mark.parametrize("engine", list(Engine))
@@ -135,6 +201,7 @@ def test_pca_reads_the_arguments_that_we_build(scaler: Scaler, k: int | None) ->
 
     assert parsed.model_version == "20261121T030000-1a2b3c4d-1.1"
     assert (parsed.k, parsed.scaler) == (k, scaler)
+    assert (parsed.statistics, parsed.refit) == ("s3://lake/statistics/", "auto")
     assert k is not None or parsed.variance_target == 0.9
 
 

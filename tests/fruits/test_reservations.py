@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,11 +23,11 @@ from fruits.ledger import Entry, MonthCapError, entry_uri, month_of, month_so_fa
 from fruits.ledger import reserve as enter
 from fruits.objects import delete, list_uris, read_json
 from fruits.settings import Settings, load_settings
+from fruits.steps import StagedJobs
 from local_cloud.s3 import ObjectStorage
 
 LAKE = "s3://fruits-lake"
-NAMES = ("featurize", "pca", "package", "weights", "network", "limit_lifetime")
-STAGED = {name: f"{LAKE}/jobs/{name}" for name in NAMES}
+STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
 
 
 def settings(**overrides: Any) -> Settings:

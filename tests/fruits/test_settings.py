@@ -192,3 +192,16 @@ def test_a_prefix_is_taken_as_it_is(uri: str, bucket: str, prefix: str) -> None:
     settings = Settings(images_uri=uri)
 
     assert (settings.images_bucket, settings.images_prefix) == (bucket, prefix)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"primary_security_group": "sg-1"},
+        {f"{node}_security_group": "sg-1" for node in ("primary", "worker", "service")},
+    ],
+)
+def test_a_private_network_is_complete(groups: dict[str, str]) -> None:
+    """Groups without each other or without their subnet would fail when the cluster is created."""
+    with pytest.raises(ValidationError, match="belong together"):
+        Settings(**groups)  # type: ignore[arg-type]

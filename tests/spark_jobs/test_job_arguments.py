@@ -28,6 +28,7 @@ PCA = {
     "model": "s3://lake/models/pca/b-1/",
     "model-version": "b-1",
     "work": "s3://lake/attempts/b/pca-1/",
+    "statistics": "s3://lake/statistics/",
     "batch": "b",
     "region": "eu-west-3",
 }

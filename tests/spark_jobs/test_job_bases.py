@@ -75,7 +75,7 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole(X, cut):
     summed, whole = reduce(add, map(Statistics.of, parts)), Statistics.of(X)
 
     assert summed.count == whole.count
-    np.testing.assert_allclose(summed.gram, whole.gram, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(summed.scatter, whole.scatter, rtol=1e-9, atol=1e-6)
     np.testing.assert_array_equal(summed.low, whole.low)
     np.testing.assert_array_equal(summed.high, whole.high)
 

@@ -1,0 +1,70 @@
+"""PCA model versions: which there are, and which images have no components of the newest one."""
+
+from __future__ import annotations
+
+import json
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table
+
+from fruits.lake import MODEL_VERSIONS, equals, open_table
+from fruits.scratch import Scratch, scratch
+
+
+def versions(components: Table) -> list[list[str]]:
+    """Return [model_version, feature_model] of every version with components, the newest last."""
+    found: list[list[str]] = json.loads(components.properties.get(MODEL_VERSIONS, "[]"))
+    return found
+
+
+def newest_version(components: Table, feature_model: str) -> str | None:
+    """Return the newest version of *feature_model*, None if it has none."""
+    mine = [version for version, model in versions(components) if model == feature_model]
+    return mine[-1] if mine else None
+
+
+def load_images(
+    space: Scratch,
+    name: str,
+    table: Table,
+    row_filter: BooleanExpression,
+    snapshot_id: int | None = None,
+) -> None:
+    """Make the table *name* (image_key, etag) of the rows of an Iceberg table."""
+    space.run(f"CREATE TABLE {name} (image_key VARCHAR, etag VARCHAR)")
+    columns = ("image_key", "etag")
+    scan = table.scan(row_filter, selected_fields=columns, snapshot_id=snapshot_id)
+    select = "SELECT image_key, etag FROM incoming"
+    space.insert_all(name, select, scan.to_arrow_batch_reader())
+
+
+def load_featurized_and_projected(
+    space: Scratch,
+    features: Table,
+    components: Table,
+    feature_model: str,
+    version: str,
+    *,
+    snapshots: tuple[int | None, int | None] = (None, None),
+) -> None:
+    """Make the tables `featurized` and `projected` (image_key, etag) of a version, and `missing`.
+
+    *snapshots* are those of features and components that are looked at; None is the current one.
+    """
+    load_images(space, "featurized", features, equals("feature_model", feature_model), snapshots[0])
+    load_images(space, "projected", components, equals("model_version", version), snapshots[1])
+    space.run("CREATE TABLE missing AS FROM featurized ANTI JOIN projected USING (image_key, etag)")
+
+
+def components_are_behind(catalog: Catalog, feature_model: str) -> bool:
+    """Say whether an image with features of *feature_model* has no components by its newest model.
+
+    That is so after new features, and after a run that failed between its two commits. Deleted
+    images leave nothing behind: their components went with them.
+    """
+    features, components = open_table("features", catalog), open_table("components", catalog)
+    version = newest_version(components, feature_model) or ""
+    with scratch() as space:
+        load_featurized_and_projected(space, features, components, feature_model, version)
+        return bool(space.value("SELECT EXISTS (FROM missing)"))

@@ -1,0 +1,131 @@
+"""What clusters take from the lake: published once, under the names that requests give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fruits import publishing
+from fruits.objects import client, exists, read_bytes
+from fruits.publishing import publish
+from fruits.settings import Engine, Settings
+from fruits.staging import stage_jobs
+from fruits.weights import Weights, WeightsError
+from fruits.wheelhouse import (
+    LOCKS,
+    WheelhouseError,
+    download_wheels,
+    lock_sha256,
+    upload_wheels,
+    wheelhouse_uri,
+)
+from local_cloud.s3 import ObjectStorage
+from tests.bootstrap.wheelhouses import make_wheelhouse
+
+REGION = "eu-west-3"
+
+
+def test_a_wheelhouse_is_sent_once(storage: ObjectStorage, tmp_path: Path) -> None:
+    """A second time nothing is sent; a lost object is sent again."""
+    lock = make_wheelhouse(tmp_path / "wheels", "apple", "pear")
+    uri = f"s3://fruits-lake/wheelhouses/{lock}"
+
+    assert upload_wheels(tmp_path / "wheels", uri, REGION)[0] == 4
+    assert upload_wheels(tmp_path / "wheels", uri, REGION) == (0, 0)
+    pear = f"wheelhouses/{lock}/pear-1.0-py3-none-any.whl"
+    client(REGION).delete_object(Bucket="fruits-lake", Key=pear)
+    assert upload_wheels(tmp_path / "wheels", uri, REGION)[0] == 1
+
+
+def test_the_lock_is_the_last_to_come(
+    storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheelhouse that is being published is not taken for a whole one."""
+    lock = make_wheelhouse(tmp_path / "wheels", "apple")
+    sent: list[str] = []
+    monkeypatch.setattr("fruits.objects.upload", lambda path, uri: sent.append(path.name))
+
+    upload_wheels(tmp_path / "wheels", f"s3://fruits-lake/wheelhouses/{lock}", REGION)
+
+    assert sent[-1] == "requirements.txt"
+    assert len(sent) == 3
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_nodes_have_the_versions_that_we_test(engine: Engine) -> None:
+    """Each pin of a node is the one of requirements.txt; pip alone is the node's own."""
+    root = LOCKS[engine].parents[2]
+    ours = _pins(root / "requirements.txt")
+
+    different = {pin for pin in _pins(LOCKS[engine]) if pin not in ours}
+
+    assert {pin.partition("==")[0] for pin in different} == {"pip"}
+
+
+def test_nodes_get_no_pyspark() -> None:
+    """EMR's own Spark must not be shadowed."""
+    assert not [pin for lock in LOCKS.values() for pin in _pins(lock) if "pyspark" in pin]
+
+
+def test_engines_have_wheelhouses_of_their_own() -> None:
+    """TensorFlow's 250 MB are not for nodes that run ONNX Runtime."""
+    uris = {engine: wheelhouse_uri("s3://lake", engine) for engine in Engine}
+
+    assert uris[Engine.ONNXRUNTIME].endswith(lock_sha256(LOCKS[Engine.ONNXRUNTIME]))
+    assert len(set(uris.values())) == 2
+
+
+def test_wheels_that_cannot_be_had_are_explained(tmp_path: Path) -> None:
+    """What pip said last comes with what to do."""
+    lock = tmp_path / "requirements.txt"
+    lock.write_text(f"pip==26.2 --hash=sha256:{'0' * 64}\nno-such==1 --hash=sha256:{'0' * 64}\n")
+
+    with pytest.raises(WheelhouseError, match="cannot be downloaded"):
+        download_wheels(lock, tmp_path / "wheels")
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+    """Stand in for TensorFlow, which would describe and export the weights."""
+    file = tmp_path / "weights.h5"
+    file.write_bytes(b"weights")
+    described = Weights(str(file), "1" * 64, "model", "imagenet")
+    monkeypatch.setattr(publishing, "resolve_weights", lambda *_: described)
+    monkeypatch.setattr("fruits.staging._exported", lambda *_: b"network")
+    return described
+
+
+def test_everything_that_a_request_names_is_published(
+    storage: ObjectStorage, weights: Weights, tmp_path: Path
+) -> None:
+    """After it a run uploads nothing, and every URI of the cluster's request is there."""
+    make_wheelhouse(tmp_path / "wheels", "apple")
+
+    published = publish(Settings(), wheels=tmp_path / "wheels", weights_sha256=weights.sha256)
+
+    wheelhouse = published.pop("wheelhouse")
+    assert read_bytes(f"{wheelhouse}/requirements.txt").startswith(b"pip==")
+    assert all(exists(uri, REGION) for uri in published.values())
+    again = stage_jobs("s3://fruits-lake", REGION, weights, "MobileNetV2")
+    assert again.install_python_env == published["install_python_env"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sha256", "message"),
+    [
+        ("seeded", "", "for trials"),
+        ("auto", "", "for trials"),
+        ("imagenet", "", "pin it: make aws-publish WEIGHTS_SHA256=1111"),
+        ("imagenet", "2" * 64, "not 2222"),
+    ],
+)
+def test_weights_are_pinned(weights: Weights, wanted: str, sha256: str, message: str) -> None:
+    """Nothing that was downloaded is published unless somebody said which bytes it is."""
+    with pytest.raises(WeightsError, match=message):
+        publish(Settings(weights=wanted), weights_sha256=sha256)
+
+
+def _pins(lock: Path) -> set[str]:
+    lines = lock.read_text().splitlines()
+    return {line.split()[0] for line in lines if line[:1].isalnum()}
