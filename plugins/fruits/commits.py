@@ -38,13 +38,17 @@ class Removals:
 
 @dataclass(frozen=True)
 class Featurized:
-    """What became of a batch's images; *replaced* rows of features went for newer ones."""
+    """What became of a batch's images; *replaced* rows of features went for newer ones.
+
+    *seconds* is how long the step took that made them.
+    """
 
     features: int
     quarantined: int
     changed: int
     replaced: int
     reasons: dict[str, int]
+    seconds: float | None = None
 
 
 def commit_removals(
@@ -176,7 +180,8 @@ def _featurized(result: FeaturizeResult, done: Committed) -> Featurized:
         sum(file.rows for file in files)
         for files in (result.features, result.quarantine, result.changed)
     )
-    return Featurized(features, quarantined, changed, done.rows_removed, result.reasons)
+    facts = result.reasons, result.seconds
+    return Featurized(features, quarantined, changed, done.rows_removed, *facts)
 
 
 def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from fruits import stories
 from fruits.batches import Attempt, Batch
+from fruits.cluster_sizing import COLUMNS, Load, Sizing, choose_size, comparable, fit_speed
 from fruits.clusters import cluster_roles, run_job_flow_request
-from fruits.costs import check_age, check_cap, read_prices, worst_case
+from fruits.costs import PriceTable, check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 
@@ -109,11 +110,14 @@ def stage(settings: Settings) -> dict[str, str]:
     return asdict(staged)
 
 
-def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str, Any]:
-    """Promise a cluster for *token*: check its worst case against the caps, grant the lease.
+def reserve(
+    settings: Settings, token: str, staged: dict[str, str], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Promise a cluster for *token*, as large as what was *found* needs; grant the lease.
 
-    The answer has RunJobFlow's parameters, so that no cluster is created unchecked. Every call is a
-    new generation, charged to the month until it is settled.
+    Its worst case is checked against the caps. The answer has RunJobFlow's parameters, so that no
+    cluster is created unchecked. Every call is a new generation, charged to the month until it is
+    settled.
 
     Raises CostCapError or MonthCapError, with the arithmetic, OldPricesError or UnknownPriceError.
     """
@@ -124,6 +128,8 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
     now = storage_time(settings.lake)
     prices = read_prices(settings.region)
     check_age(prices, now.date(), settings.prices_max_age_days)
+    sizing = size_cluster(settings, found, prices)
+    settings = settings.model_copy(update={"workers": sizing.workers})
     promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)
     check_cap(promise, settings.cap_money)
     generation = _next_generation(settings.lake, token, now)
@@ -142,8 +148,34 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
         "currency": entry.currency,
         "month": entry.month,
         "month_so_far": round(month, 4),
+        "sizing": asdict(sizing),
         "request": run_job_flow_request(settings, StagedJobs(**staged), token, token, generation),
     }
+
+
+def size_cluster(settings: Settings, found: dict[str, Any], prices: PriceTable) -> Sizing:
+    """Return the size of the cluster for what was *found*, by what earlier batches took."""
+    load = Load(found["counts"]["added"], found["added_bytes"])
+    speed = fit_speed(comparable(_earlier_runs(), settings))
+    sizing = choose_size(load, speed, settings, prices)
+    for line in stories.sized(sizing, load, settings):
+        log.info(line)
+    return sizing
+
+
+def _earlier_runs() -> list[dict[str, Any]]:
+    """Return the rows of `runs`, the newest first; none where they cannot be read."""
+    from fruits.lake import open_catalog
+    from fruits.runs import read_runs
+
+    try:
+        rows: list[dict[str, Any]] = read_runs(
+            open_catalog(), "run_after", "batch", *COLUMNS
+        ).to_pylist()
+    except Exception:  # they only make the estimate better
+        log.exception("Earlier batches cannot be read: the speed is assumed")
+        return []
+    return [dict.fromkeys(COLUMNS) | row for row in rows]
 
 
 def _next_generation(lake: str, token: str, now: datetime) -> int:

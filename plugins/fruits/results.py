@@ -11,7 +11,7 @@ from fruits.objects import read_json
 
 @dataclass(frozen=True)
 class FeaturizeResult:
-    """The files that one attempt at featurizing wrote, and why images were quarantined."""
+    """The files that a featurize attempt wrote, why images were quarantined, how long it took."""
 
     batch: str
     feature_model: str
@@ -19,6 +19,7 @@ class FeaturizeResult:
     quarantine: tuple[LakeFile, ...]
     changed: tuple[LakeFile, ...]
     reasons: dict[str, int]
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def read_featurize_result(result_uri: str) -> FeaturizeResult:
         quarantine=_files(content["quarantine"]),
         changed=_files(content["changed"]),
         reasons=content["quarantine"].get("reasons", {}),
+        seconds=content.get("seconds", {}).get("total"),
     )
 
 

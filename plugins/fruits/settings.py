@@ -171,7 +171,9 @@ class Settings(BaseSettings):
     )
     primary_instance_type: str = Field("m6i.xlarge", description="EC2 type of the primary node.")
     worker_instance_type: str = Field("c6i.2xlarge", description="EC2 type of the worker nodes.")
-    workers: int = Field(2, ge=1, le=50, description="Number of worker nodes.")
+    workers: int = Field(
+        2, ge=1, le=50, description="The most worker nodes; a batch gets what it needs."
+    )
     market: Market = Field(Market.ON_DEMAND, description="How the worker nodes are bought.")
     cap_minutes: int = Field(
         120, ge=1, le=24 * 60, description="The longest that a cluster may live, in minutes."

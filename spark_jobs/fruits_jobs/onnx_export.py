@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fruits_jobs.engines import OnnxEngine
-from fruits_jobs.images import SIDE
 from fruits_jobs.networks import feature_model_name, load_network, sha256_of
+from fruits_jobs.scaling import SIDE
 from fruits_jobs.seeded_weights import synthetic_images
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fruits_jobs.images import SIDE
 from fruits_jobs.networks import body_of, build_network
+from fruits_jobs.scaling import SIDE
 
 SEED = 20
 CALIBRATION_IMAGES = 8
