@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.environments import machine, storage
-from benchmarks.running import ContenderFailed, say
+from benchmarks.running import say
 from benchmarks.scenarios import SCENARIOS, Bench, Size
 from benchmarks.tables import markdown
 
@@ -36,15 +36,16 @@ def main() -> None:
         storage(Path(name)) as s3,
     ):
         bench = Bench(
-            s3, Path(name), size, Path(arguments.images), arguments.weights, arguments.peers_python
+            s3,
+            Path(name),
+            size,
+            images=Path(arguments.images),
+            weights=arguments.weights,
+            peers=arguments.peers_python,
         )
-        for scenario in arguments.scenarios:
+        for scenario in arguments.scenarios or SCENARIOS:
             say(f"== {scenario}")
-            try:
-                content["scenarios"][scenario] = SCENARIOS[scenario](bench)
-            except ContenderFailed as error:
-                say(str(error))
-                content["scenarios"][scenario] = {"failed": str(error)}
+            content["scenarios"][scenario] = SCENARIOS[scenario](bench)
             content["machine"]["load_average_after"] = os.getloadavg()
             _write(arguments.output, content)
     print(markdown(content))

@@ -62,6 +62,4 @@ def contend(contender: Any) -> None:
     job = Job.read(sys.argv[1])
     limit_cores(job.cores)
     with reporting() as report, contender(job) as run:
-        repeat(
-            run, report, warm_ups=job.warm_ups, repetitions=job.repetitions, server=job.server
-        )
+        repeat(run, report, warm_ups=job.warm_ups, repetitions=job.repetitions, server=job.server)

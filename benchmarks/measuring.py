@@ -1,7 +1,8 @@
 """What a contender costs while it runs: wall-clock, CPU of its whole process tree, memory.
 
 The contender measures itself and prints a line of JSON for each repetition, so that starting it and
-warming it up are not in the figures. Imported by the peers' environment too: psutil is all it needs.
+warming it up are not in the figures. The peers' environment imports this too: psutil is all it
+needs.
 """
 
 from __future__ import annotations

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.counting import counted
 from benchmarks.jobs import LAKE, Job
-from benchmarks.running import Contestant, Figure, run
-from benchmarks.workloads import Workload, copies, enlarged, put, put_network
+from benchmarks.running import ContenderFailed, Contestant, run, say
+from benchmarks.workloads import Workload, bomb, copies, enlarged, put, put_network
 from fruits.weights import Weights, export_network, resolve_weights
 from local_cloud.s3 import ObjectStorage
 
 OURS = Path(sys.executable)
 BACKBONE = "MobileNetV2"
 CACHE = Path("var/cache")
+# Nothing is sent to anybody, and a cluster of one machine needs no passwords.
+PEERS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "DO_NOT_TRACK": "true",
+    "DAFT_PROGRESS_BAR": "0",
+}
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,14 @@ class Bench:
     """One run of the benchmark: its S3, its images, its network."""
 
     def __init__(
-        self, s3: ObjectStorage, folder: Path, size: Size, images: Path, weights: str, peers: Path
+        self,
+        s3: ObjectStorage,
+        folder: Path,
+        size: Size,
+        *,
+        images: Path,
+        weights: str,
+        peers: Path,
     ) -> None:
         self.s3, self.folder, self.size, self.photographs = s3, folder, size, images
         self._wanted, self._peers = weights, peers
@@ -67,12 +84,16 @@ class Bench:
         make = lambda: enlarged(self.photographs, count, width, height)  # noqa: E731
         return self._made(f"large-{width}-{count}", make)
 
+    def bombs(self) -> Workload:
+        """Return eight PNGs of 300 megapixels each, of a few hundred kilobytes."""
+        return self._made("bombs", lambda: ((f"b/{i}.png", bomb(300)) for i in range(8)))
+
     def job(self, workload: Workload, **changes: Any) -> Job:
         """Return the job on a workload that every contender gets."""
         weights_uri, network_uri = put_network(
             self.s3.folder, Path(self.weights.path), self.network
         )
-        process = self.s3._process  # noqa: SLF001  (its CPU is reported apart)
+        process = self.s3._process
         assert process
         job = Job(
             prefix=workload.prefix,
@@ -90,15 +111,27 @@ class Bench:
         )
         return replace(job, **changes)
 
-    def figure(self, name: str, program: str, workload: Workload, **changes: Any) -> Figure:
+    def figure(self, name: str, program: str, workload: Workload, **changes: Any) -> Row:
         """Run one of our own programs, or one on our own environment."""
-        job = self.job(workload, **changes)
-        return run(Contestant(name, program, OURS), job, self.folder / "jobs")
+        return self._run(Contestant(name, program, OURS), workload, changes)
 
-    def peer(self, name: str, program: str, workload: Workload, **changes: Any) -> Figure:
+    def peer(self, name: str, program: str, workload: Workload, **changes: Any) -> Row:
         """Run a program of the peers' environment."""
-        job = self.job(workload, **changes)
-        return run(Contestant(name, program, self._peers), job, self.folder / "jobs")
+        return self._run(Contestant(name, program, self._peers, PEERS), workload, changes)
+
+    def on(self, s3: ObjectStorage) -> Bench:
+        """Return the same with another S3."""
+        other = copy(self)
+        other.s3, other._workloads = s3, {}
+        return other
+
+    def _run(self, contestant: Contestant, workload: Workload, changes: dict[str, Any]) -> Row:
+        try:
+            job = self.job(workload, **changes)
+            return run(contestant, job, self.folder / "jobs").content()
+        except ContenderFailed as error:
+            say(str(error))
+            return {"name": contestant.name, "failed": str(error)}
 
     def _made(self, name: str, files: Callable[[], Any]) -> Workload:
         if name not in self._workloads:
@@ -107,7 +140,7 @@ class Bench:
 
 
 def step(bench: Bench) -> dict[str, Any]:
-    """Ours, its bounds and its peers on the same small images."""
+    """Compare ours, its bounds and its peers on the same small images."""
     work = bench.small(bench.size.images)
     rows = [
         bench.figure("model only (ONNX Runtime)", "model_only", work),
@@ -122,7 +155,7 @@ def step(bench: Bench) -> dict[str, Any]:
     return _table(rows)
 
 
-def _peers(bench: Bench, work: Workload, **changes: Any) -> list[Figure]:
+def _peers(bench: Bench, work: Workload, **changes: Any) -> list[Row]:
     forms = [(form, {"options": {"form": form}} | changes) for form in ("images", "bytes")]
     tensors = [(form, {"options": {"form": form}} | changes) for form in ("tensor", "bytes")]
     return [
@@ -137,7 +170,7 @@ def _peers(bench: Bench, work: Workload, **changes: Any) -> list[Figure]:
 
 
 def engines(bench: Bench) -> dict[str, Any]:
-    """Each engine alone on pixels in memory, at several batch sizes."""
+    """Run each engine alone on pixels in memory, at several batch sizes."""
     work = bench.small(bench.size.images)
     wanted = [
         *(("onnxruntime", batch) for batch in (1, 4, 8, 16, 32)),
@@ -158,7 +191,7 @@ def engines(bench: Bench) -> dict[str, Any]:
 
 
 def large(bench: Bench) -> dict[str, Any]:
-    """Photographs of 12 megapixels."""
+    """Compare ours and its peers on photographs of 12 megapixels."""
     work = bench.large(bench.size.photos, 4000, 3000)
     return _table(
         [
@@ -170,7 +203,7 @@ def large(bench: Bench) -> dict[str, Any]:
 
 
 def cores(bench: Bench) -> dict[str, Any]:
-    """One core, and two."""
+    """Run ours on one core, and on two."""
     work = bench.small(bench.size.images)
     return _table(
         [
@@ -181,7 +214,7 @@ def cores(bench: Bench) -> dict[str, Any]:
 
 
 def reading(bench: Bench) -> dict[str, Any]:
-    """Reading alone, and what it adds to the step: small objects from S3 and from memory."""
+    """Read alone, and see what it adds to the step: small objects from S3 and from memory."""
     work = bench.small(bench.size.small)
     rows = [
         bench.figure("reading only, ours", "read_ours", work),
@@ -189,24 +222,26 @@ def reading(bench: Bench) -> dict[str, Any]:
         bench.figure("step, bytes already in memory", "ours_in_memory", work),
         bench.figure("step, bytes from S3", "ours", work),
     ]
-    return _table(rows) | {"requests": requests(bench)}
+    return _table(rows) | {"requests": counted(bench, bench.size.small)}
 
 
 def memory(bench: Bench) -> dict[str, Any]:
-    """The largest Python worker: photographs of 24 megapixels, and very many thumbnails."""
+    """Find the largest Python worker: with huge photographs, many thumbnails, and bombs."""
     photos = bench.large(bench.size.photos, 6000, 4000)
     thumbnails = bench.small(bench.size.thumbnails)
+    bombs = bench.bombs()
     once = {"repetitions": 1, "warm_ups": 0}
     return _table(
         [
             bench.figure("ours, 24 megapixels", "ours", photos, **once),
             bench.figure(f"ours, {thumbnails.images:,} thumbnails", "ours", thumbnails, **once),
+            bench.figure("ours, PNG bombs of 300 megapixels", "ours", bombs, **once),
         ]
     )
 
 
 def progress(bench: Bench) -> dict[str, Any]:
-    """What telling the progress costs: the step with it, and without."""
+    """Run the step with telling its progress, and without."""
     work = bench.small(bench.size.images)
     silent = {"progress": False}
     return _table(
@@ -217,15 +252,8 @@ def progress(bench: Bench) -> dict[str, Any]:
     )
 
 
-def requests(bench: Bench) -> dict[str, Any]:
-    """Return how many requests reading takes, by kind: counted apart, since counting takes time."""
-    from benchmarks.counting import counted
-
-    return counted(bench)
-
-
-def _table(rows: list[Figure]) -> dict[str, Any]:
-    return {"figures": [row.content() for row in rows]}
+def _table(rows: list[Row]) -> dict[str, Any]:
+    return {"figures": rows}
 
 
 SCENARIOS: dict[str, Callable[[Bench], dict[str, Any]]] = {

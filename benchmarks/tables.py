@@ -22,8 +22,6 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def _scenario(scenario: dict[str, Any]) -> list[str]:
-    if "failed" in scenario:
-        return [f"failed: {scenario['failed'].splitlines()[0]}"]
     lines = [*COLUMNS, *(_row(figure) for figure in scenario["figures"])]
     for name, counts in scenario.get("requests", {}).items():
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
@@ -32,6 +30,8 @@ def _scenario(scenario: dict[str, Any]) -> list[str]:
 
 
 def _row(figure: dict[str, Any]) -> str:
+    if "failed" in figure:
+        return f"| {figure['name']} | failed | | | | | |"
     cells = [
         figure["name"],
         f"{figure['images_per_second']:.1f}",

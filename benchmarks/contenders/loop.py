@@ -31,7 +31,7 @@ def load(network: str) -> None:
 
 def featurize_rows(manifest: str, start: int, stop: int) -> int:
     """Read, decode and infer the rows of a manifest; return how many there were."""
-    defaults = {a.dest: a.default for a in featurize_parser()._actions}  # noqa: SLF001
+    defaults = {a.dest: a.default for a in featurize_parser()._actions}
     task = FeaturizeTask(
         manifest=manifest,
         region=REGION,

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.jobs import Job, contend
 from fruits_jobs.engines import make_engine
-from fruits_jobs.scaling import SIDE
 from fruits_jobs.networks import load_network, quiet_tensorflow
+from fruits_jobs.scaling import SIDE
 
 _infer: Any = None
 

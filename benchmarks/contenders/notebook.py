@@ -68,9 +68,7 @@ def network() -> Any:
     """Return MobileNetV2 without its top."""
     from keras.applications import MobileNetV2
 
-    return MobileNetV2(
-        weights=None, include_top=False, pooling="avg", input_shape=(SIDE, SIDE, 3)
-    )
+    return MobileNetV2(weights=None, include_top=False, pooling="avg", input_shape=(SIDE, SIDE, 3))
 
 
 def preprocess(content: bytes) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import featurize as step
 from benchmarks.jobs import LAKE, REGION, Job, contend
 from benchmarks.spark import session
-from featurize import featurize
 from fruits_jobs.arguments import featurize_parser
 from fruits_jobs.sessions import CONFIGURATION
 
@@ -30,14 +30,23 @@ def words(job: Job, attempt: str) -> list[str]:
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
+class Silent(nullcontext[None]):
+    """Stands in for the step's Progress, and tells nothing."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+
+
 @contextmanager
 def ours(job: Job) -> Iterator[Callable[[str], int]]:
     """Give the step as a function."""
+    if not job.option("progress", True):
+        step.Progress = Silent  # type: ignore[misc, assignment]
     with session(job, CONFIGURATION) as spark:
 
         def run(attempt: str) -> int:
             arguments = featurize_parser().parse_args(words(job, attempt))
-            return int(featurize(arguments, spark)["images"])
+            return int(step.featurize(arguments, spark)["images"])
 
         yield run
 

@@ -80,7 +80,8 @@ def ray_data(job: Job) -> Iterator[Callable[[str], int]]:
             num_cpus=0.5 if form == "images" else 0.9,
         )
         folder = f"{output}/ray/{attempt}"
-        features.write_parquet(folder, filesystem=s3)
+        # rclone refuses the markers that Ray would make folders with.
+        features.write_parquet(folder, filesystem=s3, try_create_dir=False)
         return int(parquet.ParquetDataset(folder, filesystem=s3).read(["path"]).num_rows)
 
     yield run

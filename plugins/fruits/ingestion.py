@@ -195,8 +195,17 @@ def _next_generation(lake: str, token: str, now: datetime) -> int:
 def featurize_request(
     settings: Settings, staged: dict[str, str], attempt: Attempt, feature_model: str
 ) -> dict[str, Any]:
-    """Return the featurize step."""
-    return featurize_step(settings, StagedJobs(**staged), attempt, feature_model)
+    """Return the featurize step, which also replaces committed data files where they are many."""
+    from fruits.lake import open_catalog
+    from fruits.planned_rewrites import plan_rewrites
+
+    rewrites = f"{attempt.work('featurize')}/rewrites.parquet"
+    least = settings.rewrite_megabytes * 1_000_000
+    files = plan_rewrites(open_catalog(), attempt.batch.manifest, rewrites, least)
+    staged_jobs = StagedJobs(**staged)
+    return featurize_step(
+        settings, staged_jobs, attempt, feature_model, rewrites if files else None
+    )
 
 
 def pca_request(

@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     confirm_removals: bool = Field(
         False, description="Remove the rows of missing images, however many."
     )
+    rewrite_megabytes: int = Field(
+        256,
+        ge=0,
+        description="Where replaced images have rows in so many MB of data files, Spark replaces "
+        "these files, not the commit.",
+    )
 
     retention_days: int = Field(
         7,
