@@ -22,14 +22,25 @@ export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
 WEIGHTS ?= auto
-# Sizes of a benchmark of PCA.
+# What `make export` writes, and how.
+WHAT    ?= components
+FORMAT  ?= parquet
+WIDE    ?=
+VERSION ?=
+OUTPUT  ?=
+# Sizes of the benchmarks of PCA and of sensing.
 ROWS    ?= 20000 100000 300000
+KEYS    ?= 1000000 10000000
+# Ray and Daft, which only the benchmarks need.
+PEERS   := .venv-bench
 
 .PHONY: help
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
+	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
+	@echo "  number (CSV always)  VERSION=<PCA version>  OUTPUT=<file> (var/export/WHAT.FORMAT)."
 	@echo "  What a run leaves is under var/."
 
 .PHONY: setup
@@ -76,6 +87,13 @@ batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components a
 	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
 	$(CLOUD) run -- $(BIN)/python -m fruits.batch
 
+.PHONY: export
+export: $(READY)  ## Write a table to a file (WHAT=components FORMAT=csv), or the ONNX model (WHAT=onnx)
+	@if $(CLOUD) status >/dev/null; then mkdir -p var; $(CLOUD) environment >var/environment.sh; . var/environment.sh; run=; \
+	else run="$(CLOUD) run --"; fi; \
+	$$run $(BIN)/python -m fruits.exports $(WHAT) --format $(FORMAT) \
+	$(if $(WIDE),--wide) $(if $(VERSION),--model-version "$(VERSION)") $(if $(OUTPUT),--output "$(OUTPUT)")
+
 .PHONY: browser
 browser: $(READY)
 	@$(BIN)/python -m tests.browser.chromium >/dev/null || true
@@ -102,6 +120,28 @@ screenshots: browser  ## Take the pictures in docs/screenshots, and all others i
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
 	@docker build $(DOCKER_BUILD_OPTIONS) --tag fruits-ingestion:0.1.0 .
 	@FRUITS_TEST_COMPOSE=1 $(BIN)/pytest -q tests/compose/test_compose_up.py
+
+$(PEERS)/.ready: benchmarks/requirements.txt $(READY)
+	@echo "Installing the peers into $(PEERS) ..."
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(PEERS)/bin/python benchmarks/requirements.txt
+	@touch $@
+
+.PHONY: bench
+bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
+	@$(BIN)/python benchmarks/bench_featurize.py $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
+	--peers-python $(PEERS)/bin/python --output var/bench/featurize.json
+	@$(BIN)/python benchmarks/bench_sensing.py --keys $(KEYS) --output var/bench/sensing.json
+
+.PHONY: bench-quick
+bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (under 5 minutes)
+	@$(BIN)/python benchmarks/bench_featurize.py step reading --quick --images "$(IMAGES)" \
+	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
+	@$(BIN)/python benchmarks/bench_sensing.py --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
+
+.PHONY: bench-sensing
+bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")
+	@$(BIN)/python benchmarks/bench_sensing.py --keys $(KEYS) --output var/bench/sensing.json
 
 .PHONY: bench-pca
 bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
@@ -139,6 +179,7 @@ lock: $(READY)  ## Make the requirements*.txt again from the .in files
 	@$(LOCK) requirements.in -o requirements.txt
 	@$(LOCK) -c requirements.txt requirements-local.in -o requirements-local.txt
 	@$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	@$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 	@$(LOCK) requirements-aws.in -o requirements-aws.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements.in -o bootstrap/node/requirements.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements-tensorflow.in -o bootstrap/node/requirements-tensorflow.txt

@@ -97,7 +97,7 @@ def reserve_cluster(
     found: dict[str, Any], staged: dict[str, Any], params: dict[str, Any]
 ) -> dict[str, Any]:
     """Check the worst case against both caps, grant the lease, and build the cluster's request."""
-    return ingestion.reserve(run_settings(params), found["batch"], staged)
+    return ingestion.reserve(run_settings(params), found["batch"], staged, found)
 
 
 @task(outlets=[FEATURES])

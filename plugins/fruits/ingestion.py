@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from fruits import stories
 from fruits.batches import Attempt, Batch
+from fruits.cluster_sizing import COLUMNS, Load, Sizing, choose_size, comparable, fit_speed
 from fruits.clusters import cluster_roles, run_job_flow_request
-from fruits.costs import check_age, check_cap, read_prices, worst_case
+from fruits.costs import PriceTable, check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 
@@ -74,18 +75,24 @@ def anything_to_compute(found: dict[str, Any]) -> bool:
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
-    """Delete the rows of images that are gone; return how many rows went from each table."""
+    """Delete the rows of images that are gone; return how many rows went from each table.
+
+    Their part in statistics goes as well: there may be no pca step before they are needed again.
+    """
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
+    from fruits.statistics_entries import forget_stale_statistics
 
     rows = {"features": 0, "quarantine": 0, "components": 0}
     if found["remove"]:
+        catalog = open_catalog()
         removals = commit_removals(
-            open_catalog(),
+            catalog,
             Batch(settings.lake, found["batch"]).manifest,
             max_removed_share=settings.max_removed_share,
             confirmed=settings.confirm_removals,
         )
+        forget_stale_statistics(catalog, settings.lake)
         rows = asdict(removals)
     log.info(stories.removed(rows))
     return rows
@@ -103,11 +110,14 @@ def stage(settings: Settings) -> dict[str, str]:
     return asdict(staged)
 
 
-def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str, Any]:
-    """Promise a cluster for *token*: check its worst case against the caps, grant the lease.
+def reserve(
+    settings: Settings, token: str, staged: dict[str, str], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Promise a cluster for *token*, as large as what was *found* needs; grant the lease.
 
-    The answer has RunJobFlow's parameters, so that no cluster is created unchecked. Every call is a
-    new generation, charged to the month until it is settled.
+    Its worst case is checked against the caps. The answer has RunJobFlow's parameters, so that no
+    cluster is created unchecked. Every call is a new generation, charged to the month until it is
+    settled.
 
     Raises CostCapError or MonthCapError, with the arithmetic, OldPricesError or UnknownPriceError.
     """
@@ -118,6 +128,8 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
     now = storage_time(settings.lake)
     prices = read_prices(settings.region)
     check_age(prices, now.date(), settings.prices_max_age_days)
+    sizing = size_cluster(settings, found, prices)
+    settings = settings.model_copy(update={"workers": sizing.workers})
     promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)
     check_cap(promise, settings.cap_money)
     generation = _next_generation(settings.lake, token, now)
@@ -136,8 +148,34 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
         "currency": entry.currency,
         "month": entry.month,
         "month_so_far": round(month, 4),
+        "sizing": asdict(sizing),
         "request": run_job_flow_request(settings, StagedJobs(**staged), token, token, generation),
     }
+
+
+def size_cluster(settings: Settings, found: dict[str, Any], prices: PriceTable) -> Sizing:
+    """Return the size of the cluster for what was *found*, by what earlier batches took."""
+    load = Load(found["counts"]["added"], found["added_bytes"])
+    speed = fit_speed(comparable(_earlier_runs(), settings))
+    sizing = choose_size(load, speed, settings, prices)
+    for line in stories.sized(sizing, load, settings):
+        log.info(line)
+    return sizing
+
+
+def _earlier_runs() -> list[dict[str, Any]]:
+    """Return the rows of `runs`, the newest first; none where they cannot be read."""
+    from fruits.lake import open_catalog
+    from fruits.runs import read_runs
+
+    try:
+        rows: list[dict[str, Any]] = read_runs(
+            open_catalog(), "run_after", "batch", *COLUMNS
+        ).to_pylist()
+    except Exception:  # they only make the estimate better
+        log.exception("Earlier batches cannot be read: the speed is assumed")
+        return []
+    return [dict.fromkeys(COLUMNS) | row for row in rows]
 
 
 def _next_generation(lake: str, token: str, now: datetime) -> int:
@@ -157,8 +195,17 @@ def _next_generation(lake: str, token: str, now: datetime) -> int:
 def featurize_request(
     settings: Settings, staged: dict[str, str], attempt: Attempt, feature_model: str
 ) -> dict[str, Any]:
-    """Return the featurize step."""
-    return featurize_step(settings, StagedJobs(**staged), attempt, feature_model)
+    """Return the featurize step, which also replaces committed data files where they are many."""
+    from fruits.lake import open_catalog
+    from fruits.planned_rewrites import plan_rewrites
+
+    rewrites = f"{attempt.work('featurize')}/rewrites.parquet"
+    least = settings.rewrite_megabytes * 1_000_000
+    files = plan_rewrites(open_catalog(), attempt.batch.manifest, rewrites, least)
+    staged_jobs = StagedJobs(**staged)
+    return featurize_step(
+        settings, staged_jobs, attempt, feature_model, rewrites if files else None
+    )
 
 
 def pca_request(
@@ -173,39 +220,47 @@ def pca_request(
 
 
 def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
-    """Commit what the featurize step wrote, once it is proven complete."""
+    """Commit what the featurize step wrote, once it is proven complete; merge small files."""
     from fruits import commits
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
+    from fruits.merges import merge_small_files
 
     renew_lease(settings.lake, batch_id)  # the cluster is wanted after this commit, too
-    attempt = Batch(settings.lake, batch_id).attempt(attempt_name)
+    attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()
     committed = commits.commit_features(
-        open_catalog(),
+        catalog,
         attempt.batch.manifest,
         f"{attempt.work('featurize')}/result.json",
         max_quarantine_share=settings.max_quarantine_share,
         make_current=True,
     )
-    done = asdict(committed)
+    merged = sum(merge_small_files(catalog, name, batch_id) for name in ("quarantine", "features"))
+    done = asdict(committed) | {"files_merged": merged}
     for line in stories.committed_features(done):
         log.info(line)
     return done
 
 
 def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
-    """Commit what the PCA step wrote, and make its model version the current one."""
-    from fruits import commits
+    """Commit what the PCA step wrote, and make its model version the current one.
+
+    Then the models of versions that are not kept any more are removed, and small files merged.
+    """
+    from fruits import component_commits
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
+    from fruits.merges import merge_small_files
+    from fruits.retired_models import remove_retired_models
 
     renew_lease(settings.lake, batch_id)
-    attempt = Batch(settings.lake, batch_id).attempt(attempt_name)
-    fitted = commits.commit_components(
-        open_catalog(),
+    attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()
+    fitted = component_commits.commit_components(
+        catalog,
         f"{attempt.work('pca')}/result.json",
         keep_model_versions=settings.keep_model_versions,
     )
+    removed = remove_retired_models(catalog, attempt.batch.models)
     done = {
         "model_version": fitted.model_version,
         "k": fitted.k,
@@ -215,6 +270,8 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         "quality": fitted.quality,
         "projected": sum(file.rows for file in fitted.components),
         "warnings": list(fitted.warnings),
+        "models_removed": removed,
+        "files_merged": merge_small_files(catalog, "components", batch_id),
     }
     log.info(stories.committed_components(done))
     for warning in fitted.warnings:

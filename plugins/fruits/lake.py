@@ -43,6 +43,8 @@ IMAGES_BUCKET = "fruits.images-bucket"  # property of features: the bucket its i
 MODEL_VERSION = "fruits.model-version"  # property of components: the current PCA model version
 # Property of components: JSON list of [model_version, feature_model], the newest last.
 MODEL_VERSIONS = "fruits.model-versions"
+# Property of components: JSON list of versions whose rows were taken out, the last one last.
+RETIRED_VERSIONS = "fruits.retired-model-versions"
 
 
 def _schema(**columns: PrimitiveType | ListType) -> Schema:
@@ -123,6 +125,14 @@ SCHEMAS = {
         explained_variance_kept=DOUBLE,
         cluster_id=TEXT,
         cluster_seconds=DOUBLE,
+        added_bytes=LONG,
+        engine=TEXT,
+        worker_instance_type=TEXT,
+        workers=LONG,
+        worker_vcpus=LONG,
+        estimated_seconds=DOUBLE,  # of the featurize step, when its cluster was sized
+        featurize_seconds=DOUBLE,
+        estimated_cost=DOUBLE,
         worst_case=DOUBLE,
         actual_cost=DOUBLE,
         currency=TEXT,

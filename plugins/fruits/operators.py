@@ -61,7 +61,8 @@ class CreateClusterOperator(EmrCreateJobFlowOperator):
 class ReportOperator(BaseOperator):
     """Writes what the batch did, however the run ended: a row of `runs`, and the batch's report.
 
-    An operator rather than a `@task`, which cannot have a button of its own.
+    An operator rather than a `@task`, which cannot have a button of its own. It runs always where
+    it is marked as a teardown.
     """
 
     operator_extra_links = (ReportLink(),)

@@ -48,7 +48,7 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
     found, features = facts.answer("sense_changes"), facts.answer("commit_features")
     fitted, promise = facts.answer("commit_components"), facts.answer("reserve_cluster")
     ended, removed = facts.answer("terminate_cluster"), facts.answer("commit_removals")
-    counts = found.get("counts", {})
+    counts, sizing = found.get("counts", {}), promise.get("sizing") or {}
     counted = ("listed", "unchanged", "added", "replaced", "deleted", "ignored", "deferred")
     return {
         "batch": facts.batch,
@@ -71,6 +71,14 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         "explained_variance_kept": fitted.get("explained_variance_kept"),
         "cluster_id": facts.answers.get("create_cluster"),
         "cluster_seconds": ended.get("seconds"),
+        "added_bytes": found.get("added_bytes"),
+        "engine": settings.engine.value,
+        "worker_instance_type": settings.worker_instance_type,
+        "workers": sizing.get("workers"),
+        "worker_vcpus": sizing.get("vcpus"),
+        "estimated_seconds": sizing.get("seconds"),
+        "featurize_seconds": features.get("seconds"),
+        "estimated_cost": sizing.get("amount"),
         # A run that was cleared has promised several clusters, and has paid for all of them.
         "worst_case": ended.get("promised") or promise.get("worst_case"),
         "actual_cost": ended.get("cost"),
@@ -86,8 +94,8 @@ def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
 
     row = run_row(facts, settings, datetime.now(UTC))
     record_run(row)
-    reduced = facts.answer("commit_components")
     times = {name: one.isoformat() for name, one in row.items() if isinstance(one, datetime)}
+    reduced = facts.answer("commit_components")
     report = (
         row
         | times

@@ -41,6 +41,23 @@ def removed(rows: Mapping[str, int]) -> str:
     return f"Deleted the rows of images that are gone: {told}"
 
 
+def sized(sizing: Any, load: Any, settings: Any) -> Iterator[str]:
+    """Tell how many workers were chosen, and from what."""
+    speed = sizing.speed
+    known = f"measured in {plural(speed.runs, 'batch', 'batches')}" if speed.runs else "assumed"
+    yield (
+        f"{plural(sizing.workers, 'worker')} of {settings.worker_instance_type} (of at most "
+        f"{settings.workers}): {plural(load.images, 'image')} of {load.size_bytes / 1e6:,.0f} MB "
+        f"are expected to take {sizing.seconds:.0f} s and the cluster to cost "
+        f"{money(sizing.amount, sizing.currency)}; {speed.rate:.0f} images/s per vCPU, {known}"
+    )
+    if not sizing.fits:
+        yield (
+            f"That may not end within the cap of {settings.cap_minutes} min: raise FRUITS_WORKERS, "
+            "the caps, or lower FRUITS_MAX_IMAGES_PER_RUN; what is not done stays for the next run"
+        )
+
+
 def reserved(entry: Any, month: float, cap: float, cap_minutes: int, arithmetic: str) -> str:
     """Tell what was promised, and what the month comes to with it."""
     return (
@@ -52,10 +69,11 @@ def reserved(entry: Any, month: float, cap: float, cap_minutes: int, arithmetic:
 
 def committed_features(done: Mapping[str, Any]) -> Iterator[str]:
     """Tell what became of the images, and where the broken ones are."""
+    took = f" in a step of {done['seconds']:.0f} s" if done.get("seconds") else ""
     yield (
         f"Committed {plural(done['features'], 'feature vector')}, {count(done['replaced'])} of "
-        f"them in place of older ones; {plural(done['changed'], 'image')} changed meanwhile and "
-        "will be seen again"
+        f"them in place of older ones{took}; {plural(done['changed'], 'image')} changed meanwhile "
+        "and will be seen again"
     )
     if done["quarantined"]:
         reasons = ", ".join(f"{count(n)} {reason}" for reason, n in done["reasons"].items())

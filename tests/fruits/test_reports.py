@@ -25,15 +25,24 @@ COUNTS = {
     "deferred": 0,
 }
 ANSWERS: dict[str, Any] = {
-    "sense_changes": {"counts": COUNTS, "feature_model": "MobileNetV2-1"},
+    "sense_changes": {
+        "counts": COUNTS,
+        "feature_model": "MobileNetV2-1",
+        "added_bytes": 72_000,
+    },
     "commit_removals": {"features": 1, "quarantine": 0, "components": 1},
-    "reserve_cluster": {"worst_case": 1.5, "currency": "USD"},
+    "reserve_cluster": {
+        "worst_case": 1.5,
+        "currency": "USD",
+        "sizing": {"workers": 1, "vcpus": 8, "seconds": 30.5, "amount": 0.2},
+    },
     "create_cluster": "j-1",
     "commit_features": {
         "features": 10,
         "quarantined": 2,
         "changed": 0,
         "reasons": {"truncated": 2},
+        "seconds": 33.0,
     },
     "commit_components": {
         "model_version": f"{BATCH}-1",
@@ -77,6 +86,14 @@ def test_a_whole_run_fills_the_row() -> None:
         "explained_variance_kept": 0.96,
         "cluster_id": "j-1",
         "cluster_seconds": 300.0,
+        "added_bytes": 72_000,
+        "engine": "onnxruntime",
+        "worker_instance_type": "c6i.2xlarge",
+        "workers": 1,
+        "worker_vcpus": 8,
+        "estimated_seconds": 30.5,
+        "featurize_seconds": 33.0,
+        "estimated_cost": 0.2,
         "worst_case": 1.5,
         "actual_cost": 0.11,
         "currency": "USD",
