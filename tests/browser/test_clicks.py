@@ -57,7 +57,11 @@ class TestFromTheFormToTheReport:
         tab.goto(f"/dags/{INGESTION}")
         tab.get_by_role("button", name="Trigger").first.click()
         dialog = tab.get_by_role("dialog")
-        dialog.get_by_text("Variance target").wait_for()
+        label = dialog.get_by_text("Variance target").first
+        label.wait_for(state="attached")
+        if not label.is_visible():  # its section is folded
+            dialog.get_by_role("button", name="What is computed").click()
+        label.wait_for()
         target = dialog.locator('input[name="element_variance_target"]')
         target.fill("0.8")
         target.blur()

@@ -11,7 +11,8 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from fruits.batch_reports import gather, render
-from fruits.commits import commit_components, commit_features
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
 from fruits.objects import read_bytes, write_json
 from fruits.reports import RunFacts, report_folder, run_row, write_report
 from fruits.settings import Settings

@@ -16,7 +16,8 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from fruits import sweeps
-from fruits.commits import commit_components, commit_features, commit_removals
+from fruits.commits import commit_features, commit_removals
+from fruits.component_commits import commit_components
 from fruits.erasures import RunInProgressError, WrongKeyError, erase, image_key, main
 from fruits.ingestion import remove_rows
 from fruits.lake import data_files, open_table

@@ -13,7 +13,8 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.glue import GlueCatalog
 
 from fruits import sweeps
-from fruits.commits import commit_components, commit_features, commit_removals
+from fruits.commits import commit_features, commit_removals
+from fruits.component_commits import commit_components
 from fruits.erasures import erase
 from fruits.lake import ensure_tables, open_catalog, read
 from fruits.settings import Settings

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pyiceberg.catalog import Catalog
 
 from fruits.charts import scatter_chart
-from fruits.commits import commit_components, commit_features
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
 from fruits.scatters import (
     FILES_READ,
     LABELS,

@@ -11,7 +11,8 @@ from pyiceberg.catalog import Catalog
 
 from fruits.batch_reports import gather, render
 from fruits.clusters import BATCH_TAG, TOKEN_TAG, cluster_name
-from fruits.commits import commit_components, commit_features
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
 from fruits.reports import RunFacts, run_row
 from fruits.settings import Settings
 from tests.fruits import lake_support

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from fruits.commits import commit_components, commit_features
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
 from fruits.lake import ensure_tables, open_catalog
 from tests.fruits.lake_support import LENGTH, featurized, manifest_uri, put, reduced, sensed
 
