@@ -2,9 +2,10 @@
 
     python -m fruits.publishing
 
-Wheels, jobs, scripts, weights and the exported network, each under a name that holds the hash of
-its content. A run uploads what is missing of them by itself, but the wheels, which need a package
-index; doing all of it here means that the first run waits for nothing.
+Wheels, jobs, scripts, weights, the exported network, and the code for a machine that runs Airflow,
+each under a name that holds the hash of its content. A run uploads what is missing of them by
+itself, but the wheels, which need a package index; doing all of it here means that the first run
+waits for nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from fruits.code_archive import publish_code
 from fruits.errors import FruitsError
 from fruits.settings import Settings
 from fruits.staging import stage_jobs
@@ -39,7 +41,8 @@ def publish(
         settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
     )
     _publish_wheels(settings, wheels)
-    return asdict(staged)
+    code = publish_code(settings.lake, Path(weights.path))
+    return asdict(staged) | {"code": f"{settings.lake}/{code}"}
 
 
 def _pinned_weights(settings: Settings, sha256: str) -> Weights:
