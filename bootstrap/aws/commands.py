@@ -63,7 +63,7 @@ def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
     if outputs is None and "NotificationAddress" not in parameters:
         raise MissingOptionError(
             "A new stack needs an address for the budget's alarm.",
-            "make aws-deploy MAIL=you@example.org",
+            "make aws-deploy ALARM_MAIL=you@example.org",
             option="mail",
         )
     account = boto3.client("sts", region_name=options.region).get_caller_identity()["Account"]

@@ -31,6 +31,7 @@ def environment(outputs: Mapping[str, str], region: str, retention_days: str) ->
         f"{catalog}S3__REGION": region,
         "FRUITS_REGION": region,
         "FRUITS_RETENTION_DAYS": retention_days,
+        "FRUITS_WEIGHTS": "published",
         **settings,
     }
 

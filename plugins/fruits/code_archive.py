@@ -31,13 +31,9 @@ class NoCodeError(FruitsError):
     lake: str
 
 
-def publish_code(lake: str, weights: Path) -> str:
-    """Upload the archive, if *lake* does not have it; return its key.
-
-    It holds the package and, as weights.h5, the file *weights*. The same content makes the same
-    archive.
-    """
-    content = code_archive(weights)
+def publish_code(lake: str) -> str:
+    """Upload the archive, if *lake* does not have it; return its key."""
+    content = code_archive()
     key = f"code/{hashlib.sha256(content).hexdigest()}.tar.gz"
     if not exists(f"{lake}/{key}"):
         write_bytes(f"{lake}/{key}", content)
@@ -55,13 +51,15 @@ def newest_code(lake: str) -> str:
         ) from error
 
 
-def code_archive(weights: Path, root: Path = ROOT) -> bytes:
-    """Return the gzipped tar; entries are sorted and carry neither time nor owner."""
+def code_archive(root: Path = ROOT) -> bytes:
+    """Return the gzipped tar of the package; the same sources give the same bytes.
+
+    Entries are sorted and carry neither time nor owner.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in sorted(_files(root)):
             _add(archive, str(file.relative_to(root)), file)
-        _add(archive, "weights.h5", weights)
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 

@@ -1,7 +1,7 @@
 """Second opinions on the stack: cfn-lint, checkov, and a simulator that knows all of IAM.
 
-`make aws-check` installs them into an environment of their own and runs these tests; `make test`
-leaves them out, and answers what roles may do by `tests/aws/evaluator.py` alone.
+`make aws-lint` and `make aws-check` install them into an environment of their own and run these
+tests; `make test` leaves them out, and tells what roles may do by `tests/aws/evaluator.py` alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from fruits.settings import EU_REGIONS
 from tests.aws.calls import allowed, denied
 from tests.aws.stacks import ACCOUNT, TEMPLATE, Call, Stack
 
-pytestmark = pytest.mark.aws_tools
 
-
+@pytest.mark.aws_tools
 def test_cloudformation_has_nothing_against_it(tools: Path) -> None:
     """cfn-lint, for each allowed region, without a warning."""
     done = subprocess.run(
@@ -32,6 +31,7 @@ def test_cloudformation_has_nothing_against_it(tools: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.aws_tools
 def test_checkov_has_nothing_against_it(tools: Path) -> None:
     """Each exception is listed beside its resource, with its reason."""
     done = subprocess.run(
@@ -45,6 +45,7 @@ def test_checkov_has_nothing_against_it(tools: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.aws_simulator
 @pytest.mark.parametrize("role", ["AirflowRole", "NodeRole", "ServiceRole"])
 def test_the_simulator_answers_as_our_evaluator(stack: Stack, role: str, tools: Path) -> None:
     """What `make test` finds allowed or denied is what a whole implementation of IAM says."""
