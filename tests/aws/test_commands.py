@@ -248,6 +248,17 @@ def test_everything_that_stands_has_a_price(parameters: dict[str, str], costing:
     assert all(cost.monthly > 0 for cost in costs)
 
 
+def test_the_page_names_the_same_costs() -> None:
+    """docs/aws.md says what the commands say, before anybody has run them."""
+    page = (TEMPLATE.parents[2] / "docs" / "aws.md").read_text()
+    without = sum(cost.monthly for cost in idle_costs(made_resources({}, REGION)))
+    machine = made_resources({"AirflowCode": "code/1.tar.gz"}, REGION)
+    more = sum(cost.monthly for cost in idle_costs(machine)) - without
+
+    assert f"| {without:.2f} a month:" in page
+    assert f"{more:.2f} a month on a machine of the stack" in page
+
+
 def test_regions_without_budgets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """CloudFormation knows budgets in three of the regions; the template and the command agree."""
     main(["show", "--region", "eu-north-1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from airflow.dag_processing.dagbag import DagBag
 
-errors = DagBag("dags").import_errors
+bag = DagBag(sys.argv[2])
 from fruits import ingestion
 from fruits.erasures import erase
 from fruits.leases import end_lease
@@ -47,7 +48,7 @@ end_lease(settings.lake, "b1")
 swept = sweep(settings)
 receipt, uri = erase(settings, ["Apple/1.jpg"])
 print(json.dumps({
-    "errors": errors, "found": found["counts"]["added"], "model": found["feature_model"],
+    "errors": bag.import_errors, "dags": sorted(bag.dags), "found": found["counts"]["added"], "model": found["feature_model"],
     "token": reserved["token"], "versions": receipt.versions,
 }))
 """
@@ -65,20 +66,33 @@ def published(storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.Monkey
     return weights
 
 
-def test_a_slim_airflow_runs_every_task(published: Weights, tmp_path: Path) -> None:
+@pytest.fixture
+def dags(tmp_path: Path) -> Path:
+    """Return a DAGs folder as docs/aws.md lays it out for MWAA."""
+    folder = tmp_path / "dags"
+    for part in ("dags", "plugins", "spark_jobs", "bootstrap"):
+        without_caches = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, folder / "fruits" / part, ignore=without_caches)
+    (folder / ".airflowignore").write_text(
+        "fruits/plugins/\nfruits/spark_jobs/\nfruits/bootstrap/\n"
+    )
+    return folder
+
+
+def test_a_slim_airflow_runs_every_task(published: Weights, dags: Path, tmp_path: Path) -> None:
     """DAGs parse, images are sensed, the cluster is asked for, retention and erasure work."""
     put("Apple/1.jpg")
     environment = os.environ | {
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "PYTHONPATH": str(ROOT / "plugins"),
+        "PYTHONPATH": str(dags / "fruits" / "plugins"),
         "FRUITS_WEIGHTS": "published",
         "FRUITS_PRICES_MAX_AGE_DAYS": "36500",
     }
 
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(ABSENT)],
-        cwd=ROOT,
+        [sys.executable, "-c", PROGRAM, json.dumps(ABSENT), str(dags)],
+        cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
@@ -88,6 +102,7 @@ def test_a_slim_airflow_runs_every_task(published: Weights, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "errors": {},
+        "dags": ["fruits_cost_watchdog", "fruits_ingestion", "fruits_retention"],
         "found": 1,
         "model": "model-of-test",
         "token": "b1",
