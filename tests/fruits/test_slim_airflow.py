@@ -48,8 +48,8 @@ end_lease(settings.lake, "b1")
 swept = sweep(settings)
 receipt, uri = erase(settings, ["Apple/1.jpg"])
 print(json.dumps({
-    "errors": bag.import_errors, "dags": sorted(bag.dags), "found": found["counts"]["added"], "model": found["feature_model"],
-    "token": reserved["token"], "versions": receipt.versions,
+    "errors": bag.import_errors, "dags": sorted(bag.dags), "found": found["counts"]["added"],
+    "model": found["feature_model"], "token": reserved["token"], "versions": receipt.versions,
 }))
 """
 
