@@ -14,12 +14,12 @@ from fruits.settings import Settings
 HEAD = """\
 # Settings
 
-Each is an environment variable. Locally `make` sets what the local cloud needs; for containers they
-are in the file that `FRUITS_CLOUD` names; on AWS in `docker/aws.env`, which `make aws-deploy` writes.
-The fields of the trigger form override them for one run. They are checked when a DAG is parsed and
-again when a run starts: a wrong one is named with its value and what would be right, before a cluster
-costs money. There is no other source: a connection or a Variable of Airflow would have to be asked
-for at every parse.
+Each is an environment variable. Locally `make` sets what the local cloud needs; for containers
+they are in the file that `FRUITS_CLOUD` names; on AWS in `docker/aws.env`, made by `make
+aws-deploy`. The fields of the trigger form override them for one run. They are checked when a DAG
+is parsed and again when a run starts: a wrong one is named with its value and what would be
+right, before a cluster costs money. There is no other source: a connection or a Variable of
+Airflow would have to be asked for at every parse.
 
 AWS credentials are not settings: they are found where boto3 looks for them. Where the tables are is
 PyIceberg's configuration (`PYICEBERG_CATALOG__FRUITS__*`), see [reading.md](reading.md).
