@@ -31,7 +31,7 @@ from fruits.references import (
     needed_files,
     refuse_held_snapshots,
 )
-from fruits.retention import goes_with_age
+from fruits.lifetimes import goes_with_age
 from fruits.settings import Settings, load_settings
 from fruits.statistics_entries import stale_statistics
 from fruits.stored import Stored, delete_all, stored
