@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 
 from fruits.errors import FruitsError
 from fruits.lake import SCHEMAS, ensure_tables, open_catalog, open_table
+from fruits.lifetimes import goes_with_age
 from fruits.objects import exists, split_uri, storage_time
 from fruits.receipts import Receipt, receipt_id, write_receipt
 from fruits.references import (
@@ -31,7 +32,6 @@ from fruits.references import (
     needed_files,
     refuse_held_snapshots,
 )
-from fruits.lifetimes import goes_with_age
 from fruits.settings import Settings, load_settings
 from fruits.statistics_entries import stale_statistics
 from fruits.stored import Stored, delete_all, stored

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fruits.settings import EU_REGIONS
+from fruits.settings import EU_REGIONS, Engine
+from fruits.wheelhouse import LOCKS, download_wheels, lock_sha256
 from tests.aws.calls import allowed, denied
 from tests.aws.stacks import ACCOUNT, TEMPLATE, Call, Stack
+from tests.bootstrap.test_install_python_env import Node, without_network
 
 
 @pytest.mark.aws_tools
@@ -43,6 +46,30 @@ def test_checkov_has_nothing_against_it(tools: Path) -> None:
 
     assert "Failed checks: 0" in done.stdout
     assert done.returncode == 0
+
+
+@pytest.mark.aws_tools
+def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
+    """The real wheelhouse, without a network, in 60 s; a second time in less than one."""
+    lock = LOCKS[Engine.ONNXRUNTIME]
+    digest = lock_sha256(lock)
+    wheels = tools / "wheelhouses" / digest
+    if not (wheels / "requirements.txt").exists():
+        download_wheels(lock, wheels)
+    node = Node(tmp_path / "node")
+    assert without_network(), "this kernel lets nobody run a program without a network"
+
+    took = []
+    for _ in range(2):
+        started = time.monotonic()
+        done = node.run(digest, str(wheels))
+        took.append(time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+
+    assert took[0] < 60
+    assert took[1] < 1
+    assert node.python("import numpy, onnxruntime, obstore, pandas, pyarrow; print('ready')")
+    print(f"installed in {took[0]:.1f} s, then nothing in {took[1]:.2f} s")
 
 
 @pytest.mark.aws_simulator
