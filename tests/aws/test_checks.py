@@ -18,7 +18,7 @@ from fruits.settings import EU_REGIONS, Engine
 from fruits.wheelhouse import LOCKS, download_wheels, lock_sha256
 from tests.aws.calls import allowed, denied
 from tests.aws.stacks import ACCOUNT, TEMPLATE, Call, Stack
-from tests.bootstrap.test_install_python_env import Node, without_network
+from tests.bootstrap.nodes import Node, without_network
 
 
 @pytest.mark.aws_tools
@@ -69,7 +69,6 @@ def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
     assert took[0] < 60
     assert took[1] < 1
     assert node.python("import numpy, onnxruntime, obstore, pandas, pyarrow; print('ready')")
-    print(f"installed in {took[0]:.1f} s, then nothing in {took[1]:.2f} s")
 
 
 @pytest.mark.aws_simulator
