@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import email
+import re
+import subprocess
+
 import boto3
 import pytest
+import yaml
 
 from fruits.lake import NAMESPACE
 from fruits.settings import EU_REGIONS
@@ -59,6 +64,22 @@ def test_nobody_reaches_the_airflow_machine() -> None:
         if resource["Type"] == "AWS::EC2::SecurityGroupIngress"
         and resource["Properties"]["GroupId"] == {"Ref": "AirflowGroup"}
     ]
+
+
+def test_the_airflow_machine_starts_by_a_script() -> None:
+    """cloud-init gets two parts: run scripts at every start, and a script that bash can read."""
+    data = CONTENT["Resources"]["Airflow"]["Properties"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    again, script = email.message_from_string(data).get_payload()
+
+    assert again.get_content_type() == "text/cloud-config"
+    assert yaml.safe_load(again.get_payload()) == {
+        "cloud_final_modules": [["scripts-user", "always"]]
+    }
+    assert script.get_content_type() == "text/x-shellscript"
+    text = re.sub(r"\$\{[\w:.]+\}", "made-by-cloudformation", script.get_payload())
+    assert text.startswith("#!/bin/bash\n")
+    done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_airflow_machine_has_one_role() -> None:
