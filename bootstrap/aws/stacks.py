@@ -11,6 +11,7 @@ import boto3
 from botocore.exceptions import ClientError, WaiterError
 
 from bootstrap.aws.errors import StackError
+from bootstrap.aws.template import load_template
 
 # A stack that nobody confirmed is only a plan.
 PLANNED = "REVIEW_IN_PROGRESS"
@@ -62,7 +63,9 @@ class Stack:
         Parameters that are not given stay as they are, or have the template's defaults.
         """
         is_new = self.outputs() is None
-        kept = self.parameters().keys() - parameters.keys() if not is_new else set()
+        # Of another version of the template it may have been made with others.
+        known = self.parameters().keys() & load_template()["Parameters"].keys()
+        kept = known - parameters.keys() if not is_new else set()
         given = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
         before = [{"ParameterKey": k, "UsePreviousValue": True} for k in sorted(kept)]
         made = self._client.create_change_set(

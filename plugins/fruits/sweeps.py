@@ -30,6 +30,7 @@ from fruits.references import (
     expire_snapshots,
     forget_deleted_files,
     needed_files,
+    older_metadata,
     refuse_held_snapshots,
 )
 from fruits.settings import Settings, load_settings
@@ -120,7 +121,8 @@ def _unneeded(table: Table, before: datetime) -> tuple[int, list[Stored]]:
     table.refresh()
     needed = needed_files(table)
     _require(table, needed - {one.uri for one in there})
-    unneeded = [one for one in there if one.uri not in needed and one.modified < before]
+    kept = needed | older_metadata(table)
+    unneeded = [one for one in there if one.uri not in kept and one.modified < before]
     return len(expired), unneeded
 
 
