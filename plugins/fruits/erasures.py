@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression, In
 from pyiceberg.table import Table
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
             terminal.say("Nothing was erased.")
             return 2
         receipt, uri = erase(settings, keys)
-    except FruitsError as error:
+    except (FruitsError, BotoCoreError, ClientError) as error:
         terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
     _tell(terminal, receipt, uri)

@@ -39,7 +39,9 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
     from fruits.versions import components_are_behind
     from fruits.weights import resolve_weights
 
-    weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
+    weights = resolve_weights(
+        settings.backbone, settings.weights, settings.cache_folder, settings.lake
+    )
     catalog = open_catalog()
     ensure_tables(catalog)
     manifest_uri = Batch(settings.lake, batch_id).manifest
@@ -103,7 +105,9 @@ def stage(settings: Settings) -> dict[str, str]:
     from fruits.staging import stage_jobs
     from fruits.weights import resolve_weights
 
-    weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
+    weights = resolve_weights(
+        settings.backbone, settings.weights, settings.cache_folder, settings.lake
+    )
     staged = stage_jobs(
         settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
     )

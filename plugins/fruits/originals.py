@@ -16,7 +16,7 @@ def delete_originals(bucket: str, keys: Sequence[str]) -> int:
     Raises UndeletedError if somebody may not: a run's own role must not delete images.
     """
     try:
-        doomed = [version for key in keys for version in _versions(bucket, key)]
+        doomed = [one for key in keys for one in versions(bucket, key) if one["Key"] == key]
     except ClientError as error:
         if error.response["Error"]["Code"] != "NotImplemented":
             raise
@@ -26,10 +26,12 @@ def delete_originals(bucket: str, keys: Sequence[str]) -> int:
     return len(doomed)
 
 
-def _versions(bucket: str, key: str) -> Iterator[dict[str, str]]:
-    pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+def versions(bucket: str, prefix: str = "") -> Iterator[dict[str, str]]:
+    """Yield Key and VersionId of all that *bucket* keeps under *prefix*, old versions too.
+
+    So do the markers that stand for deleted objects: they name them.
+    """
+    pages = client().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
     for page in pages:
-        # The markers that stand for deleted objects name them, too.
         for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-            if found["Key"] == key:
-                yield {"Key": key, "VersionId": found["VersionId"]}
+            yield {"Key": found["Key"], "VersionId": found["VersionId"]}

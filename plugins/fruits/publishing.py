@@ -2,9 +2,10 @@
 
     python -m fruits.publishing
 
-Wheels, jobs, scripts, weights and the exported network, each under a name that holds the hash of
-its content. A run uploads what is missing of them by itself, but the wheels, which need a package
-index; doing all of it here means that the first run waits for nothing.
+Wheels, jobs, scripts, weights, the exported network, and the code for a machine that runs Airflow,
+each under a name that holds the hash of its content. A run uploads what is missing of them by
+itself, but the wheels, which need a package index; doing all of it here means that the first run
+waits for nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from fruits.code_archive import publish_code
 from fruits.errors import FruitsError
 from fruits.settings import Settings
 from fruits.staging import stage_jobs
-from fruits.weights import Weights, WeightsError, resolve_weights
+from fruits.weights import Weights, WeightsError, publish_weights, resolve_weights
 from fruits.wheelhouse import LOCKS, download_wheels, upload_wheels, wheelhouse_uri
 
 log = logging.getLogger(__name__)
@@ -39,16 +41,21 @@ def publish(
         settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
     )
     _publish_wheels(settings, wheels)
-    return asdict(staged)
+    code = publish_code(settings.lake)
+    # The last: from now on runs take all of it.
+    publish_weights(weights, settings.backbone, settings.lake)
+    return asdict(staged) | {"code": f"{settings.lake}/{code}"}
 
 
 def _pinned_weights(settings: Settings, sha256: str) -> Weights:
-    if settings.weights in ("auto", "seeded"):
+    if settings.weights in ("auto", "published", "seeded"):
         raise WeightsError(
-            f"FRUITS_WEIGHTS is {settings.weights!r}, which is for trials.",
-            "Give a weights file, or imagenet.",
+            f"FRUITS_WEIGHTS is {settings.weights!r}, which names no weights to publish.",
+            "Give a weights file, or imagenet: make aws-publish WEIGHTS=...",
         )
-    weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
+    weights = resolve_weights(
+        settings.backbone, settings.weights, settings.cache_folder, settings.lake
+    )
     if weights.source == "imagenet" and not sha256:
         raise WeightsError(
             f"The ImageNet weights that Keras downloaded have SHA-256 {weights.sha256}.",

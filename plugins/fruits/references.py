@@ -85,10 +85,18 @@ def expire_snapshots(table: Table, before: datetime) -> tuple[int, ...]:
     return tuple(old)
 
 
+def older_metadata(table: Table) -> set[str]:
+    """Return the URIs of the metadata files before the current one, which its log names.
+
+    They hold names of columns and files, and go by themselves when there are newer ones.
+    """
+    return {entry.metadata_file for entry in table.metadata.metadata_log}
+
+
 def needed_files(table: Table) -> set[str]:
-    """Return the URIs of all files that the table's metadata and snapshots name as theirs."""
+    """Return the URIs of all files without which a snapshot of the table could not be read."""
     metadata = table.metadata
-    needed = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
+    needed = {table.metadata_location}
     needed |= {file.statistics_path for file in metadata.statistics}
     needed |= {file.statistics_path for file in metadata.partition_statistics}
     read: set[str] = set()

@@ -116,7 +116,8 @@ class Settings(BaseSettings):
         "imagenet",
         min_length=1,
         description="A weights file of the backbone without its head, or imagenet (Keras' own), "
-        "seeded (made up), or auto: imagenet where it can be had, else seeded; for trials only.",
+        "published (by make aws-publish), seeded (made up), or auto: imagenet where it can be had, "
+        "else seeded; for trials only.",
     )
     engine: Engine = Field(Engine.ONNXRUNTIME, description="What runs the network.")
     k: int | None = Field(

@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 
 from fruits.errors import FruitsError
 from fruits.lake import SCHEMAS, ensure_tables, open_catalog, open_table
+from fruits.lifetimes import goes_with_age
 from fruits.objects import exists, split_uri, storage_time
 from fruits.receipts import Receipt, receipt_id, write_receipt
 from fruits.references import (
@@ -29,9 +30,9 @@ from fruits.references import (
     expire_snapshots,
     forget_deleted_files,
     needed_files,
+    older_metadata,
     refuse_held_snapshots,
 )
-from fruits.retention import goes_with_age
 from fruits.settings import Settings, load_settings
 from fruits.statistics_entries import stale_statistics
 from fruits.stored import Stored, delete_all, stored
@@ -120,7 +121,8 @@ def _unneeded(table: Table, before: datetime) -> tuple[int, list[Stored]]:
     table.refresh()
     needed = needed_files(table)
     _require(table, needed - {one.uri for one in there})
-    unneeded = [one for one in there if one.uri not in needed and one.modified < before]
+    kept = needed | older_metadata(table)
+    unneeded = [one for one in there if one.uri not in kept and one.modified < before]
     return len(expired), unneeded
 
 

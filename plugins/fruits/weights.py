@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fruits.errors import FruitsError
+from fruits.errors import FruitsError, MissingObjectError
 from fruits.job_package import EXPORT_NETWORK, package_hash
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,16 @@ class Weights:
     source: str
 
 
-def resolve_weights(backbone: str, wanted: str, cache_folder: Path) -> Weights:
-    """Return the weights that *wanted* (a file, imagenet, seeded or auto) means for *backbone*.
+def resolve_weights(backbone: str, wanted: str, cache_folder: Path, lake: str) -> Weights:
+    """Return the weights that *wanted* means for *backbone*: a setting, see FRUITS_WEIGHTS.
 
     ``auto`` takes ImageNet weights where they can be had, else seeded ones, and keeps to what it
-    took first. TensorFlow loads once per file and version of the jobs, in a process of its own; the
-    answer is kept in *cache_folder*. Raises WeightsError with the way out.
+    took first; ``published`` takes those that `fruits.publishing` put into the *lake*. For others
+    TensorFlow loads once per file and version of the jobs, in a process of its own; the answer is
+    kept in *cache_folder*. Raises WeightsError with the way out.
     """
+    if wanted == "published":
+        return _published(backbone, lake)
     if wanted != "auto":
         return _describe(backbone, wanted, cache_folder)
     for source in ("imagenet", "seeded"):
@@ -55,10 +58,44 @@ def resolve_weights(backbone: str, wanted: str, cache_folder: Path) -> Weights:
         return _describe(backbone, "seeded", cache_folder)
 
 
+def publish_weights(weights: Weights, backbone: str, lake: str) -> None:
+    """Write down in the *lake* that these are the weights of *backbone* from now on.
+
+    Whoever reads it needs neither the file nor TensorFlow.
+    """
+    from fruits.objects import write_json
+
+    about = asdict(weights) | {"path": Path(weights.path).name, "jobs": package_hash()}
+    write_json(_published_uri(backbone, lake), about)
+
+
 def export_network(weights: Weights, backbone: str, output: Path) -> None:
     """Write the network of *weights* as ONNX to *output*: uint8[N,224,224,3] -> float32[N,D]."""
     arguments = ["--backbone", backbone, "--weights", weights.path, "--output", str(output)]
     _run("onnx", *arguments)
+
+
+def _published(backbone: str, lake: str) -> Weights:
+    from fruits.objects import read_json
+
+    try:
+        about = read_json(_published_uri(backbone, lake))
+    except MissingObjectError as error:
+        raise WeightsError(
+            f"No weights of {backbone} were published into {lake}.",
+            "make aws-publish WEIGHTS=... (a file, or imagenet)",
+        ) from error
+    # What computes features is part of their name: jobs and weights are published together.
+    if about.pop("jobs") != package_hash():
+        raise WeightsError(
+            f"The weights of {backbone} in {lake} were published with other jobs than these.",
+            "Publish again from the version that runs: make aws-publish WEIGHTS=...",
+        )
+    return Weights(**about)
+
+
+def _published_uri(backbone: str, lake: str) -> str:
+    return f"{lake}/weights/{backbone}.json"
 
 
 def _describe(backbone: str, wanted: str, cache_folder: Path) -> Weights:

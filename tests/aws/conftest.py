@@ -14,7 +14,7 @@ from tests.aws.stacks import ROOT, Stack, empty_account, make_stack
 def tools() -> Path:
     """Return the environment of the checks that `make aws-check` installs before it runs them."""
     tools = ROOT / ".venv-aws"
-    assert (tools / ".ready").exists(), "make aws-tools installs what this test needs"
+    assert (tools / ".ready").exists(), "make aws-lint or make aws-check runs this test"
     return tools
 
 

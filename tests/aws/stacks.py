@@ -12,14 +12,13 @@ from typing import Any
 
 import boto3
 import pytest
-import yaml
 from moto import mock_aws
 from moto.ec2.models.route_tables import RouteTable
 
+from bootstrap.aws.template import TEMPLATE, load_template
 from tests.aws import evaluator
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "bootstrap" / "aws" / "stack.yaml"
 REGION = "eu-west-3"
 ACCOUNT = "123456789012"
 # moto knows Amazon's images by this kind of name, not Canonical's.
@@ -29,21 +28,7 @@ _AMAZON = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-6.1-x86_64"
 Policy = dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms (!Ref, !Sub, ...) as their values."""
-
-
-def _value(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> object:
-    if isinstance(node, yaml.ScalarNode):
-        return loader.construct_scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    assert isinstance(node, yaml.MappingNode)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_multi_constructor("!", _value)  # type: ignore[no-untyped-call]
-CONTENT = yaml.load(TEMPLATE.read_text(), _Loader)
+CONTENT = load_template()
 
 
 @dataclass(frozen=True)
@@ -195,9 +180,13 @@ def _key_policy(arn: str) -> Policy:
 
 def _bucket_policy(name: str, bucket: str) -> Policy:
     # moto makes no bucket policies of a stack: what the template says, with the bucket's ARN.
-    written = CONTENT["Resources"][f"{name}Policy"]["Properties"]["PolicyDocument"]
-    text = json.dumps(written).replace(f"${{{name}.Arn}}", f"{name}.Arn")
-    return dict(json.loads(text.replace(f"{name}.Arn", f"arn:aws:s3:::{bucket}")))
+    (statement,) = CONTENT["Resources"][f"{name}Policy"]["Properties"]["PolicyDocument"][
+        "Statement"
+    ]
+    arn = f"arn:aws:s3:::{bucket}"
+    whole, objects = statement["Resource"]
+    assert (whole, objects) == ({"Fn::GetAtt": f"{name}.Arn"}, {"Fn::Sub": f"${{{name}.Arn}}/*"})
+    return {"Statement": [statement | {"Resource": [arn, f"{arn}/*"]}]}
 
 
 def _endpoint_policy(endpoint: str) -> Policy:

@@ -1,25 +1,27 @@
 """Second opinions on the stack: cfn-lint, checkov, and a simulator that knows all of IAM.
 
-`make aws-check` installs them into an environment of their own and runs these tests; `make test`
-leaves them out, and answers what roles may do by `tests/aws/evaluator.py` alone.
+`make aws-lint` and `make aws-check` install them into an environment of their own and run these
+tests; `make test` leaves them out, and tells what roles may do by `tests/aws/evaluator.py` alone.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fruits.settings import EU_REGIONS
+from fruits.settings import EU_REGIONS, Engine
+from fruits.wheelhouse import LOCKS, download_wheels, lock_sha256
 from tests.aws.calls import allowed, denied
 from tests.aws.stacks import ACCOUNT, TEMPLATE, Call, Stack
+from tests.bootstrap.nodes import Node, without_network
 
-pytestmark = pytest.mark.aws_tools
 
-
+@pytest.mark.aws_tools
 def test_cloudformation_has_nothing_against_it(tools: Path) -> None:
     """cfn-lint, for each allowed region, without a warning."""
     done = subprocess.run(
@@ -32,6 +34,7 @@ def test_cloudformation_has_nothing_against_it(tools: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.aws_tools
 def test_checkov_has_nothing_against_it(tools: Path) -> None:
     """Each exception is listed beside its resource, with its reason."""
     done = subprocess.run(
@@ -45,6 +48,30 @@ def test_checkov_has_nothing_against_it(tools: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.aws_tools
+def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
+    """The real wheelhouse, without a network, in 60 s; a second time in less than one."""
+    lock = LOCKS[Engine.ONNXRUNTIME]
+    digest = lock_sha256(lock)
+    wheels = tools / "wheelhouses" / digest
+    if not (wheels / "requirements.txt").exists():
+        download_wheels(lock, wheels)
+    node = Node(tmp_path / "node")
+    assert without_network(), "this kernel lets nobody run a program without a network"
+
+    took = []
+    for _ in range(2):
+        started = time.monotonic()
+        done = node.run(digest, str(wheels))
+        took.append(time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+
+    assert took[0] < 60
+    assert took[1] < 1
+    assert node.python("import numpy, onnxruntime, obstore, pandas, pyarrow; print('ready')")
+
+
+@pytest.mark.aws_simulator
 @pytest.mark.parametrize("role", ["AirflowRole", "NodeRole", "ServiceRole"])
 def test_the_simulator_answers_as_our_evaluator(stack: Stack, role: str, tools: Path) -> None:
     """What `make test` finds allowed or denied is what a whole implementation of IAM says."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import email
+import re
+import subprocess
+
 import boto3
 import pytest
+import yaml
 
 from fruits.lake import NAMESPACE
 from fruits.settings import EU_REGIONS
 from tests.aws.stacks import CONTENT, REGION, make_stack
+
+RETENTION = {"Ref": "RetentionDays"}
 
 
 def test_each_exception_has_a_reason() -> None:
@@ -55,8 +62,24 @@ def test_nobody_reaches_the_airflow_machine() -> None:
         name
         for name, resource in CONTENT["Resources"].items()
         if resource["Type"] == "AWS::EC2::SecurityGroupIngress"
-        and resource["Properties"]["GroupId"] == "AirflowGroup"
+        and resource["Properties"]["GroupId"] == {"Ref": "AirflowGroup"}
     ]
+
+
+def test_the_airflow_machine_starts_by_a_script() -> None:
+    """cloud-init gets two parts: run scripts at every start, and a script that bash can read."""
+    data = CONTENT["Resources"]["Airflow"]["Properties"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    again, script = email.message_from_string(data).get_payload()
+
+    assert again.get_content_type() == "text/cloud-config"
+    assert yaml.safe_load(again.get_payload()) == {
+        "cloud_final_modules": [["scripts-user", "always"]]
+    }
+    assert script.get_content_type() == "text/x-shellscript"
+    text = re.sub(r"\$\{[\w:.]+\}", "made-by-cloudformation", script.get_payload())
+    assert text.startswith("#!/bin/bash\n")
+    done = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_airflow_machine_has_one_role() -> None:
@@ -64,8 +87,8 @@ def test_the_airflow_machine_has_one_role() -> None:
     role = CONTENT["Resources"]["AirflowRole"]["Properties"]
 
     own, sessions = role["ManagedPolicyArns"]
-    assert own == "AirflowPolicy"
-    assert sessions.endswith(":iam::aws:policy/AmazonSSMManagedInstanceCore")
+    assert own == {"Ref": "AirflowPolicy"}
+    assert sessions["Fn::Sub"].endswith(":iam::aws:policy/AmazonSSMManagedInstanceCore")
     assert "Policies" not in role
 
 
@@ -76,7 +99,7 @@ def test_buckets_are_encrypted_with_our_key(bucket: str) -> None:
     (rule,) = encryption["ServerSideEncryptionConfiguration"]
 
     default = rule["ServerSideEncryptionByDefault"]
-    assert default == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "Key.Arn"}
+    assert default == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Fn::GetAtt": "Key.Arn"}}
 
 
 @pytest.mark.parametrize("bucket", ["ImagesBucket", "LakeBucket"])
@@ -94,15 +117,16 @@ def test_what_is_deleted_ends() -> None:
     lake = CONTENT["Resources"]["LakeBucket"]["Properties"]
     (rule,) = images["LifecycleConfiguration"]["Rules"]
 
-    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": "OldImageVersionDays"}
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": RETENTION}
     assert "VersioningConfiguration" not in lake
-    expiring = {r.get("Prefix") for r in lake["LifecycleConfiguration"]["Rules"]}
-    assert {"logs/", "manifests/", "attempts/", "leases/"} <= expiring
+    expiring = {r.get("Prefix"): r for r in lake["LifecycleConfiguration"]["Rules"]}
+    for prefix in ("logs/", "manifests/", "attempts/"):
+        assert expiring[prefix]["ExpirationInDays"] == RETENTION
 
 
 def test_the_stack_is_refused_outside_the_eu() -> None:
     """Its regions are those of the settings."""
-    allowed, _ = CONTENT["Rules"]["InsideTheEU"]["Assertions"][0]["Assert"]
+    allowed, _ = CONTENT["Rules"]["InsideTheEU"]["Assertions"][0]["Assert"]["Fn::Contains"]
 
     assert set(allowed) == set(EU_REGIONS)
 

@@ -48,10 +48,15 @@ class CloudBatches:
             "POLL_SECONDS": "0.2",
             "PRICES_MAX_AGE_DAYS": "36500",
         } | {name.upper(): str(value) for name, value in settings.items()}
-        environment = self.environment | {f"FRUITS_{key}": value for key, value in chosen.items()}
+        return self.python("fruits.batch", **{f"FRUITS_{k}": v for k, v in chosen.items()})
+
+    def python(
+        self, module: str, *arguments: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a module of the library as a command, with more *variables*."""
         return subprocess.run(
-            [sys.executable, "-m", "fruits.batch"],
-            env=environment,
+            [sys.executable, "-m", module, *arguments],
+            env=self.environment | variables,
             capture_output=True,
             text=True,
             timeout=600,

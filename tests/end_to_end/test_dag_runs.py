@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import sys
 from collections.abc import Iterator
@@ -110,6 +111,7 @@ class TestOrchardInAirflow:
         assert events["fruits_features"]["features"] == FIRST
         assert events["fruits_components"]["model_version"] == row["model_version"]
         assert cluster_state(row["cluster_id"]) == "TERMINATED"
+        assert all("nothing to install" in said for said in installed(orchard, row["cluster_id"]))
 
     def test_b_nothing_new_costs_nothing(self, orchard: CloudBatches, airflow: AirflowRuns) -> None:
         """Without a change all work is skipped, the run is a success, there is no cluster."""
@@ -227,6 +229,14 @@ def add_two_images(orchard: CloudBatches, folder: Path) -> None:
     draw_samples(folder, labels=1, images=20)
     for image in sorted(folder.rglob("1[78]_*.jpg")):
         orchard.add(image, f"New Fruit/{image.name}")
+
+
+def installed(orchard: CloudBatches, cluster_id: str) -> list[str]:
+    """Return what install_python_env.sh said on each of the cluster's three nodes."""
+    logs = orchard.cloud.storage.folder / "fruits-lake" / "logs" / cluster_id / "node"
+    found = list(logs.glob("*/bootstrap-actions/2/stdout.gz"))
+    assert len(found) == 3
+    return [gzip.decompress(log.read_bytes()).decode() for log in found]
 
 
 def cluster_state(cluster_id: str) -> str:

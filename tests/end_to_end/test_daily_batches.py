@@ -11,6 +11,7 @@ import pytest
 
 from local_cloud.samples import draw_samples
 from tests.end_to_end.cloud_batches import CloudBatches
+from tests.fruits.lake_search import Image, search
 
 FIRST = 60
 
@@ -168,6 +169,24 @@ class TestOrchard:
         assert {key for key, _ in orchard.versions("features") - before} == {
             "fruits/Broken/fine.jpg"
         }
+
+    def test_day_10_an_erased_image_is_nowhere(self, orchard: CloudBatches) -> None:
+        """What real steps wrote of it is found in many places, and after the erasure in none."""
+        lake = orchard.cloud.storage.folder / "fruits-lake"
+        before = orchard.versions("features")
+        key, etag = sorted(before)[0]
+        (row,) = (r for r in orchard.rows("features").to_pylist() if r["image_key"] == key)
+        (less,) = (r for r in orchard.rows("components").to_pylist() if r["image_key"] == key)
+        image = Image((key, etag), (row["features"], less["components"]))
+        found = {trace.where for trace in search(lake, image)}
+
+        done = orchard.python("fruits.erasures", "--yes", key)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert found >= {"parquet values", "parquet vectors", "parquet dictionary", "avro"}
+        assert search(lake, image) == set()
+        assert orchard.versions("features") == before - {(key, etag)}
+        assert orchard.versions("components") == orchard.versions("features")
 
     def test_in_the_end_tables_and_bucket_agree(self, orchard: CloudBatches) -> None:
         """Every image of the bucket is in features or in quarantine, and nothing else is."""

@@ -20,10 +20,11 @@ from fruits.commits import commit_features, commit_removals
 from fruits.component_commits import commit_components
 from fruits.erasures import RunInProgressError, WrongKeyError, erase, image_key, main
 from fruits.ingestion import remove_rows
-from fruits.lake import data_files, open_table
+from fruits.lake import data_files, open_table, read
 from fruits.leases import Lease, end_lease, grant_lease
 from fruits.objects import exists, list_uris, read_bytes, read_json, write_bytes, write_json
 from fruits.references import HeldSnapshotsError
+from fruits.runs import record_run
 from fruits.settings import Settings
 from fruits.stored import UndeletedError
 from fruits.sweeps import LostFilesError, sweep
@@ -91,6 +92,8 @@ def leave_traces(catalog: Catalog, erased: Image) -> None:
     write_bytes(f"{LAKE}/logs/j-1/steps/s-1/stderr.gz", log)
     write_bytes(f"{LAKE}/reports/b1/report.html", f"<li>{KEY.replace(chr(39), '&#x27;')}".encode())
     write_json(f"{LAKE}/reports/b1/report.json", {"batch": "b1", "features": 20})
+    for outcome in ("failed", "success"):  # written again, as after a run that was cleared
+        record_run({"batch": "b1", "outcome": outcome})
     write_json(f"{LAKE}/models/pca/b1-1/scatter.json", {"points": [[9, 9], [*two]]})
     write_json(f"{LAKE}/models/pca/b1-1/model.json", {"k": 2})
     write_bytes(f"{LAKE}/exports/b1/features.csv", f"{KEY},1.0".encode())
@@ -142,6 +145,7 @@ def test_an_erased_image_is_nowhere(catalog: Catalog, lake: Path, orchard: Image
     assert not any(exists(file) for file in receipt.files)
     assert exists(f"{LAKE}/reports/b1/report.json")
     assert exists(f"{LAKE}/models/pca/b1-1/model.json")
+    assert read("runs", catalog).to_arrow()["outcome"].to_pylist() == ["success"]
 
 
 def test_a_quarantined_image_is_erased_too(catalog: Catalog, lake: Path, orchard: Image) -> None:

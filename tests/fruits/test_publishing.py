@@ -11,7 +11,7 @@ from fruits.objects import client, exists, read_bytes
 from fruits.publishing import publish
 from fruits.settings import Engine, Settings
 from fruits.staging import stage_jobs
-from fruits.weights import Weights, WeightsError
+from fruits.weights import Weights, WeightsError, publish_weights, resolve_weights
 from fruits.wheelhouse import (
     LOCKS,
     WheelhouseError,
@@ -105,6 +105,8 @@ def test_everything_that_a_request_names_is_published(
     published = publish(Settings(), wheels=tmp_path / "wheels", weights_sha256=weights.sha256)
 
     wheelhouse = published.pop("wheelhouse")
+    known = resolve_weights("MobileNetV2", "published", tmp_path, "s3://fruits-lake")
+    assert (known.sha256, known.feature_model) == (weights.sha256, weights.feature_model)
     assert read_bytes(f"{wheelhouse}/requirements.txt").startswith(b"pip==")
     assert all(exists(uri, REGION) for uri in published.values())
     again = stage_jobs("s3://fruits-lake", REGION, weights, "MobileNetV2")
@@ -114,8 +116,9 @@ def test_everything_that_a_request_names_is_published(
 @pytest.mark.parametrize(
     ("wanted", "sha256", "message"),
     [
-        ("seeded", "", "for trials"),
-        ("auto", "", "for trials"),
+        ("seeded", "", "names no weights"),
+        ("auto", "", "names no weights"),
+        ("published", "", "names no weights"),
         ("imagenet", "", "pin it: make aws-publish WEIGHTS_SHA256=1111"),
         ("imagenet", "2" * 64, "not 2222"),
     ],
@@ -124,6 +127,20 @@ def test_weights_are_pinned(weights: Weights, wanted: str, sha256: str, message:
     """Nothing that was downloaded is published unless somebody said which bytes it is."""
     with pytest.raises(WeightsError, match=message):
         publish(Settings(weights=wanted), weights_sha256=sha256)
+
+
+def test_published_weights_are_those_of_these_jobs(
+    storage: ObjectStorage, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything was published, and after the jobs changed, the error says what to do."""
+    asked = ("MobileNetV2", "published", tmp_path, "s3://fruits-lake")
+
+    with pytest.raises(WeightsError, match="were published into s3://fruits-lake"):
+        resolve_weights(*asked)
+    publish_weights(weights, "MobileNetV2", "s3://fruits-lake")
+    monkeypatch.setattr("fruits.weights.package_hash", lambda: "another version's")
+    with pytest.raises(WeightsError, match="other jobs than these"):
+        resolve_weights(*asked)
 
 
 def _pins(lock: Path) -> set[str]:

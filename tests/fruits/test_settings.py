@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from fruits import batch
 from fruits.settings import EU_REGIONS, Engine, Settings, SettingsError, load_settings
+from fruits.settings_page import settings_page
 
 
 def test_defaults_are_valid_and_in_paris() -> None:
@@ -205,3 +208,10 @@ def test_a_private_network_is_complete(groups: dict[str, str]) -> None:
     """Groups without each other or without their subnet would fail when the cluster is created."""
     with pytest.raises(ValidationError, match="belong together"):
         Settings(**groups)  # type: ignore[arg-type]
+
+
+def test_the_table_of_settings_is_the_codes() -> None:
+    """What docs/settings.md says of each variable is what the code does."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
+
+    assert page.read_text() == settings_page(), "python -m fruits.settings_page >docs/settings.md"

@@ -13,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import ExifTags, Image
 
 from featurize import OutcomesDoNotAddUp, featurize
 from fruits_jobs.arguments import featurize_parser
 from fruits_jobs.engines import OnnxEngine
 from fruits_jobs.images import decode
 from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE
+from tests.fruits.lake_search import Image as KnownBy
+from tests.fruits.lake_search import search
 from tests.spark_jobs.batches import photo
 from tests.spark_jobs.flaky_s3 import flaky_s3
 
@@ -114,6 +117,22 @@ def test_the_step_replaces_committed_files(spark, make_batch):
     assert copy["uri"].startswith("s3://fruits-lake/tables/features/data/b/2/rewritten-00000-")
     assert batch.table({"files": [copy]}).equals(before.take([0, 2, 3, 4, 5]))
     assert result["changed"]["rows"] == 1
+
+
+def test_where_and_with_what_a_photo_was_taken_stays_in_it(spark, make_batch):
+    """EXIF's place and device reach no output, be the image whole or broken."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "SECRET-CAMERA"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSAreaInformation] = b"SECRET-PLACE"
+    taken = photo(1, exif=exif.tobytes())
+    batch = make_batch({"run/a/whole.jpg": taken, "run/a/cut.jpg": taken[: len(taken) // 2]})
+    secret = KnownBy(("SECRET-CAMERA", "SECRET-PLACE"), ())
+    assert all(word.encode() in taken for word in secret.words)
+
+    result = featurize(batch.arguments(), spark)
+
+    assert (result["features"]["rows"], result["quarantine"]["rows"]) == (1, 1)
+    assert search(batch.folder / "fruits-lake", secret) == set()
 
 
 def test_an_image_that_changed_since_the_listing_is_counted_as_such(spark, make_batch):

@@ -1,4 +1,4 @@
-"""What of the lake goes with age: which objects name images, or show them, and serve one run only.
+"""What of the lake goes with age: objects that name images, or show them, and serve one run only.
 
 Tables are not here: of them everything goes that no snapshot needs (`fruits.references`).
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 # Lists of images, results and staging of attempts, logs of clusters, exports of tables.
 TRANSIENT = ("manifests/", "attempts/", "logs/", "exports/")
-# Of a report and of a model this is kept: counts, costs and matrices of all images together.
+# Of a report and of a model this is kept: counts, costs and matrices of all images together. What
+# goes are pages, samples and drawings in which each image is a point.
 KEPT_OF_REPORT = ("report.json",)
-KEPT_OF_MODEL = ("PCAModel", "pca.npz", "model.json")
+KEPT_OF_MODEL = (
+    *("PCAModel", "pca.npz", "model.json"),
+    *("explained_variance.png", "explained_variance.svg"),
+)
 
 
 def goes_with_age(key: str) -> bool:
@@ -19,12 +23,10 @@ def goes_with_age(key: str) -> bool:
     """
     if key.startswith(TRANSIENT):
         return True
-    parts = key.split("/")
-    match parts:
+    match key.split("/"):
         case ["reports", _, name, *_]:
             return name not in KEPT_OF_REPORT
         case ["models", "pca", _, name, *_]:
-            # Samples and plots of single images.
-            return name not in KEPT_OF_MODEL
+            return name not in KEPT_OF_MODEL and not name.endswith(".onnx")
         case _:
             return False

@@ -1,0 +1,191 @@
+"""What each command does, in order: look, say, ask, do."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import boto3
+
+from bootstrap.aws.certificates import renew_certificates
+from bootstrap.aws.environment_files import environment, write_environment
+from bootstrap.aws.errors import InUseError
+from bootstrap.aws.idle_costs import idle_costs
+from bootstrap.aws.removal import empty, is_empty, part_groups, refuse_live_clusters
+from bootstrap.aws.stacks import Plan, Stack
+from bootstrap.aws.template import TEMPLATE, load_template, made_resources
+from fruits.code_archive import newest_code
+from fruits.errors import FruitsError
+from fruits.settings import EU_REGIONS
+from fruits.terminal import Terminal
+
+
+class MissingOptionError(FruitsError):
+    """A command cannot do without an option; field: option."""
+
+    option: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Asks before something is spent or deleted; *yes* stands for somebody who has decided."""
+
+    terminal: Terminal
+    yes: bool = False
+
+    def confirm(self, word: str) -> bool:
+        """Ask for *word*; say whether it was given."""
+        if self.yes:
+            return True
+        self.terminal.console.print(f"  Type [bold]{word}[/bold] to go on: ", end="")
+        if input().strip() == word:
+            return True
+        self.terminal.say("Nothing was changed.")
+        return False
+
+
+def show(options: argparse.Namespace, terminal: Terminal, _: Answers) -> int:
+    """Say what a new stack would be made of and what it costs; ask nobody, touch nothing."""
+    parameters = _given(options) | _airflow_code(options, {})
+    resources = made_resources(parameters, options.region)
+    terminal.say(f"A new stack {options.name} in {_place(options.region)} would be made of:")
+    terminal.table(f"{len(resources)} resources", {n: one["Type"] for n, one in resources.items()})
+    _tell_costs(terminal, parameters, options.region)
+    return 0
+
+
+def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) -> int:
+    """Make the stack, or change it, once somebody has seen what and for how much."""
+    stack = Stack(options.name, options.region)
+    outputs, before = stack.outputs(), stack.parameters()
+    parameters = _given(options) | _airflow_code(options, outputs or {})
+    if outputs is None and "NotificationAddress" not in parameters:
+        raise MissingOptionError(
+            "A new stack needs an address for the budget's alarm.",
+            "make aws-deploy ALARM_MAIL=you@example.org",
+            option="mail",
+        )
+    account = boto3.client("sts", region_name=options.region).get_caller_identity()["Account"]
+    terminal.say(f"Account {account}, {_place(options.region)}, stack {options.name}")
+    plan = stack.plan(TEMPLATE.read_text(), parameters)
+    if plan.changes:
+        _tell_changes(terminal, plan)
+        _tell_costs(terminal, before | parameters, options.region)
+        if not answers.confirm("deploy"):
+            stack.drop(plan)
+            return 2
+        with terminal.stage("CloudFormation is at work"):
+            outputs = stack.execute(plan)
+    else:
+        terminal.say("The stack is as it should be: CloudFormation has nothing to change.")
+        stack.drop(plan)
+    _finish(options, terminal, stack, outputs or {})
+    return 0
+
+
+def remove(options: argparse.Namespace, terminal: Terminal, answers: Answers) -> int:
+    """Remove the stack with the lake; photographs only if that was asked for."""
+    stack = Stack(options.name, options.region)
+    outputs = stack.outputs()
+    if outputs is None:
+        terminal.say(f"There is no stack {options.name} in {_place(options.region)}.")
+        return 0
+    refuse_live_clusters(outputs["SubnetId"], options.region)
+    images, lake = (outputs[name].split("/")[2] for name in ("ImagesUri", "LakeUri"))
+    if not is_empty(images) and not options.delete_images:
+        raise InUseError(
+            f"s3://{images} holds photographs, perhaps as old versions of deleted ones.",
+            "Copy them elsewhere, then let them be deleted: make aws-remove DELETE_IMAGES=yes.",
+            by=(images,),
+        )
+    resources = stack.resources()
+    terminal.table(f"{len(resources)} resources go", dict.fromkeys(resources, "deleted"))
+    terminal.say(f"s3://{lake} goes with everything in it: tables, models, reports, receipts.")
+    if options.delete_images:
+        terminal.say(f"[bold red]s3://{images} goes with all photographs.[/bold red]")
+    if not answers.confirm(options.name):
+        return 2
+    with terminal.stage("Empty the buckets"):
+        empty(lake)
+        if options.delete_images:
+            empty(images)
+    with terminal.stage("CloudFormation is at work"):
+        part_groups(resources, options.region)
+        stack.delete()
+    terminal.say("Nothing of it costs anything any more. Its key is deleted after 30 days.")
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    named = {
+        "Name": options.name,
+        "NotificationAddress": options.mail,
+        "MonthCap": options.month_cap,
+        "RetentionDays": options.retention_days,
+        "Endpoints": options.endpoints,
+        "AirflowInstanceType": options.airflow_type,
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _airflow_code(options: argparse.Namespace, outputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameter by which the stack has an Airflow machine, or has none."""
+    if options.airflow != "yes":
+        return {"AirflowCode": ""} if options.airflow == "no" else {}
+    if options.command == "show":
+        return {"AirflowCode": "code/any.tar.gz"}
+    if not outputs:
+        raise MissingOptionError(
+            "The machine takes its code from the lake, which is not there yet.",
+            "First make aws-deploy without AIRFLOW, then make aws-publish, then this.",
+            option="airflow",
+        )
+    return {"AirflowCode": newest_code(outputs["LakeUri"])}
+
+
+def _tell_changes(terminal: Terminal, plan: Plan) -> None:
+    told = {
+        change.resource: f"{change.action}{', made anew' if change.replaced else ''}: {change.kind}"
+        for change in plan.changes
+    }
+    terminal.table(f"{len(told)} changes", told)
+
+
+def _tell_costs(terminal: Terminal, parameters: Mapping[str, str], region: str) -> None:
+    default = load_template()["Parameters"]["AirflowInstanceType"]["Default"]
+    costs = idle_costs(
+        made_resources(parameters, region), parameters.get("AirflowInstanceType", default)
+    )
+    told = {cost.resource: f"{cost.monthly:6.2f} USD, {cost.reason}" for cost in costs}
+    total = sum(cost.monthly for cost in costs)
+    terminal.table(
+        "A month, while nothing runs", told | {"together": f"{total:6.2f} USD at the most"}
+    )
+    if region not in BUDGET_REGIONS:
+        terminal.say(
+            "CloudFormation makes no budgets in this region: make one by hand, or have no alarm."
+        )
+
+
+BUDGET_REGIONS = ("eu-central-1", "eu-west-1", "eu-west-3")
+
+
+def _finish(
+    options: argparse.Namespace, terminal: Terminal, stack: Stack, outputs: Mapping[str, str]
+) -> None:
+    if renew_certificates(outputs["LakeUri"], options.region):
+        terminal.say("Clusters have a new certificate for what their nodes tell each other.")
+    days = stack.parameters().get("RetentionDays", "7")
+    write_environment(options.environment, environment(outputs, options.region, days))
+    terminal.say(f"{options.environment} says where everything is. Next: make aws-publish")
+    if machine := outputs.get("AirflowInstance"):
+        terminal.say(
+            f"Airflow, some minutes from now: aws ssm start-session --target {machine} "
+            "--document-name AWS-StartPortForwardingSession "
+            "--parameters portNumber=8080,localPortNumber=8080"
+        )
+
+
+def _place(region: str) -> str:
+    return f"{region} ({EU_REGIONS[region]})"

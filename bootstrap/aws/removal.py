@@ -1,0 +1,71 @@
+"""What CloudFormation cannot do when it removes the stack: empty buckets, and let groups go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import boto3
+
+from bootstrap.aws.errors import InUseError
+from fruits.originals import versions
+from fruits.stored import delete_all
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr.literals import ClusterStateType
+
+LIVE: list[ClusterStateType] = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
+GROUPS = ("PrimaryGroup", "WorkerGroup", "ServiceGroup")
+AT_ONCE = 1000
+
+
+def refuse_live_clusters(subnet: str, region: str) -> None:
+    """Raise InUseError if a cluster lives in *subnet*: the network could not go."""
+    emr = boto3.client("emr", region_name=region)
+    pages = emr.get_paginator("list_clusters").paginate(ClusterStates=LIVE)
+    live = tuple(
+        cluster["Id"]
+        for page in pages
+        for cluster in page["Clusters"]
+        if _subnet(emr.describe_cluster(ClusterId=cluster["Id"])) == subnet
+    )
+    if live:
+        raise InUseError(
+            f"Clusters live in this stack's network: {', '.join(live)}.",
+            "Pause the DAG and wait until they have ended, or end them in the console.",
+            by=live,
+        )
+
+
+def is_empty(bucket: str) -> bool:
+    """Say whether *bucket* holds nothing, no old version either."""
+    return next(versions(bucket), None) is None
+
+
+def empty(bucket: str) -> int:
+    """Delete every version of every object of *bucket*; return how many there were."""
+    count = 0
+    # A page at a time: a bucket may hold millions.
+    while chunk := [one for one, _ in zip(versions(bucket), range(AT_ONCE), strict=False)]:
+        delete_all(bucket, chunk)
+        count += len(chunk)
+    return count
+
+
+def part_groups(resources: Mapping[str, str], region: str) -> None:
+    """Take the rules out of the clusters' security groups: EMR made them name each other."""
+    ec2 = boto3.client("ec2", region_name=region)
+    ids = [resources[name] for name in GROUPS if resources.get(name)]
+    for group in ec2.describe_security_groups(GroupIds=ids)["SecurityGroups"] if ids else []:
+        if group["IpPermissions"]:
+            ec2.revoke_security_group_ingress(
+                GroupId=group["GroupId"], IpPermissions=group["IpPermissions"]
+            )
+        naming = [rule for rule in group["IpPermissionsEgress"] if rule.get("UserIdGroupPairs")]
+        if naming:
+            ec2.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=naming)
+
+
+def _subnet(described: Mapping[str, object]) -> object:
+    cluster = described["Cluster"]
+    return cluster.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId")  # type: ignore[attr-defined]

@@ -1,0 +1,269 @@
+"""The commands of bootstrap/aws in an empty account: say, ask, do, and leave nothing behind."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from cryptography import x509
+
+from bootstrap.aws import commands
+from bootstrap.aws.__main__ import main
+from bootstrap.aws.certificates import OBJECT
+from bootstrap.aws.idle_costs import idle_costs
+from bootstrap.aws.template import TEMPLATE, made_resources
+from fruits.code_archive import publish_code
+from fruits.settings import Settings
+from tests.aws.stacks import ACCOUNT, CONTENT, REGION, for_moto
+
+IMAGES = f"fruits-images-{ACCOUNT}-{REGION}"
+LAKE = f"fruits-lake-{ACCOUNT}-{REGION}"
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(
+    moto_account: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """Return what runs a command with somebody's *answer*; it returns exit code and output."""
+    template = tmp_path / "stack.yaml"
+    template.write_text(for_moto(TEMPLATE.read_text()))
+    monkeypatch.setattr(commands, "TEMPLATE", template)
+    monkeypatch.setenv("AWS_REGION", REGION)
+
+    def run(*words: str, answer: str = "no") -> tuple[int, str]:
+        monkeypatch.setattr("builtins.input", lambda: answer)
+        code = main([*words, "--environment", str(tmp_path / "aws.env")])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def deployed(command: Command) -> Command:
+    """Return the commands of an account in which the stack is."""
+    code, told = command("deploy", "--mail", "me@example.org", answer="deploy")
+    assert code == 0, told
+    return command
+
+
+def stacks() -> list[str]:
+    """Return the names of the account's stacks that are not deleted."""
+    cloudformation = boto3.client("cloudformation", REGION)
+    return [one["StackName"] for one in cloudformation.describe_stacks()["Stacks"]]
+
+
+def buckets() -> set[str]:
+    """Return the names of the account's buckets."""
+    return {bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]}
+
+
+def test_nothing_is_made_unless_somebody_says_so(command: Command) -> None:
+    """What would be made and what it costs is shown; without the word, no stack is left."""
+    code, told = command("deploy", "--mail", "me@example.org", answer="yes")
+
+    assert code == 2
+    assert "LakeBucket" in told
+    assert "at the most" in told
+    assert "Nothing was changed" in told
+    assert (stacks(), buckets()) == ([], set())
+
+
+def test_a_stack_needs_an_address(command: Command) -> None:
+    """The budget's alarm goes to somebody; the message says how to say who."""
+    code, told = command("deploy", answer="deploy")
+
+    assert code == 1
+    assert "make aws-deploy ALARM_MAIL=" in told
+    assert stacks() == []
+
+
+def test_a_deployed_stack_is_ready(deployed: Command, tmp_path: Path) -> None:
+    """Buckets, a certificate for the nodes, and an environment file whose settings are valid."""
+    body = boto3.client("s3").get_object(Bucket=LAKE, Key=OBJECT)["Body"].read()
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        pems = {name: archive.read(name) for name in archive.namelist()}
+    certificate = x509.load_pem_x509_certificate(pems["certificateChain.pem"])
+    lines = (tmp_path / "aws.env").read_text().splitlines()
+    written = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    settings = {
+        name.removeprefix("FRUITS_").lower(): value
+        for name, value in written.items()
+        if name.startswith("FRUITS_")
+    }
+
+    assert buckets() == {IMAGES, LAKE}
+    assert set(pems) == {"privateKey.pem", "certificateChain.pem", "trustedCertificates.pem"}
+    assert f"*.{REGION}.compute.internal" in str(certificate.subject)
+    assert Settings(**settings).lake == f"s3://{LAKE}"
+    assert written["PYICEBERG_CATALOG__FRUITS__TYPE"] == "glue"
+
+
+def test_the_machine_has_the_same_environment(deployed: Command, tmp_path: Path) -> None:
+    """What its start-up script writes for Airflow is what the command writes for everybody else."""
+    lines = (tmp_path / "aws.env").read_text().splitlines()
+    written = {line.partition("=")[0] for line in lines if not line.startswith("#")}
+    script = CONTENT["Resources"]["Airflow"]["Properties"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    (here,) = re.findall(r"aws\.env <<'END'\n(.*?)END", script, re.DOTALL)
+
+    of_machine = {line.strip().partition("=")[0] for line in here.splitlines() if line.strip()}
+
+    assert of_machine == written
+
+
+def test_a_change_is_shown_before_it_is_made(deployed: Command) -> None:
+    """More endpoints cost more each month: the new sum is there before the question."""
+    code, told = deployed("deploy", "--endpoints", "all", answer="deploy")
+
+    ec2 = boto3.client("ec2", REGION)
+    assert code == 0, told
+    assert "GlueEndpoint" in told
+    assert len(ec2.describe_vpc_endpoints()["VpcEndpoints"]) == 4
+
+
+def test_airflow_comes_third(deployed: Command) -> None:
+    """The machine runs published code; before that, the command says which comes first."""
+    early = deployed("deploy", "--airflow", "yes", answer="deploy")
+    key = publish_code(f"s3://{LAKE}")
+
+    code, told = deployed("deploy", "--airflow", "yes", answer="deploy")
+
+    assert early[0] == 1
+    assert "make aws-publish" in early[1]
+    assert code == 0, told
+    assert "start-session" in told
+    described = boto3.client("cloudformation", REGION).describe_stacks(StackName="fruits")
+    parameters = {
+        p["ParameterKey"]: p["ParameterValue"] for p in described["Stacks"][0]["Parameters"]
+    }
+    assert parameters["AirflowCode"] == key
+
+
+def test_photographs_are_not_removed_by_the_way(deployed: Command) -> None:
+    """A bucket with images, or with old versions of deleted ones, stops the removal."""
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"1")
+    s3.delete_object(Bucket=IMAGES, Key="Apple/1.jpg")
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert code == 1
+    assert "DELETE_IMAGES=yes" in told
+    assert stacks() == ["fruits"]
+
+
+def test_everything_goes_when_asked_for(deployed: Command) -> None:
+    """Buckets with their versions, groups that name each other, and every role."""
+    s3, ec2 = boto3.client("s3"), boto3.client("ec2", REGION)
+    s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"1")
+    s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"2")
+    s3.put_object(Bucket=LAKE, Key="tables/features/data/1.parquet", Body=b"1")
+    let_groups_name_each_other(ec2)
+
+    refused = deployed("remove", "--delete-images", answer="yes")
+    code, told = deployed("remove", "--delete-images", answer="fruits")
+
+    assert refused[0] == 2
+    assert code == 0, told
+    assert (stacks(), buckets()) == ([], set())
+    assert [v["IsDefault"] for v in ec2.describe_vpcs()["Vpcs"]] == [True]
+    assert deployed("remove", answer="fruits")[0] == 0
+
+
+def let_groups_name_each_other(ec2: Any) -> None:
+    """Add the rules that EMR adds when it makes the first cluster."""
+    groups = ec2.describe_security_groups()["SecurityGroups"]
+    nodes = [g["GroupId"] for g in groups if g["Description"].startswith("Nodes of the clusters")]
+    for one, other in (nodes, nodes[::-1]):
+        pairs = [{"GroupId": other}]
+        rule = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": pairs}
+        ec2.authorize_security_group_ingress(GroupId=one, IpPermissions=[rule])
+
+
+def test_a_living_cluster_stops_the_removal(deployed: Command) -> None:
+    """Its network cannot go from under it: it is named."""
+    described = boto3.client("cloudformation", REGION).describe_stacks(StackName="fruits")
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Stacks"][0]["Outputs"]}
+    cluster = boto3.client("emr", REGION).run_job_flow(
+        Name="fruits",
+        ReleaseLabel="emr-7.0.0",
+        Instances={
+            "Ec2SubnetId": outputs["SubnetId"],
+            "MasterInstanceType": "m5.xlarge",
+            "InstanceCount": 1,
+            "KeepJobFlowAliveWhenNoSteps": True,
+        },
+        JobFlowRole="r",
+        ServiceRole="r",
+    )
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert code == 1
+    assert cluster["JobFlowId"] in told
+
+
+def test_showing_needs_no_account(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it would be made of and cost is known without credentials."""
+    monkeypatch.setattr(boto3, "client", lambda *_, **__: pytest.fail("an account was asked"))
+
+    assert main(["show", "--airflow", "yes"]) == 0
+
+    told = capsys.readouterr().out
+    assert "AirflowProfile" in told
+    assert "at the most" in told
+
+
+@pytest.mark.parametrize("region", ["eu-west-2", "us-east-1"])
+def test_regions_outside_the_eu_are_refused(region: str) -> None:
+    """Before anything is asked of AWS."""
+    with pytest.raises(SystemExit):
+        main(["deploy", "--region", region])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "costing"),
+    [
+        ({}, {"Key", "KmsEndpoint"}),
+        ({"Endpoints": "all"}, {"Key", "KmsEndpoint", "StsEndpoint", "GlueEndpoint"}),
+        ({"AirflowCode": "code/1.tar.gz"}, {"Key", "KmsEndpoint", "Airflow"}),
+    ],
+)
+def test_everything_that_stands_has_a_price(parameters: dict[str, str], costing: set[str]) -> None:
+    """A kind of resource that nobody priced fails here, not on the bill."""
+    costs = idle_costs(made_resources(parameters, REGION))
+
+    assert {cost.resource for cost in costs} == costing
+    assert all(cost.monthly > 0 for cost in costs)
+
+
+def test_the_page_names_the_same_costs() -> None:
+    """docs/aws.md says what the commands say, before anybody has run them."""
+    page = (TEMPLATE.parents[2] / "docs" / "aws.md").read_text()
+    without = sum(cost.monthly for cost in idle_costs(made_resources({}, REGION)))
+    machine = made_resources({"AirflowCode": "code/1.tar.gz"}, REGION)
+    more = sum(cost.monthly for cost in idle_costs(machine)) - without
+
+    assert f"| {without:.2f} a month:" in page
+    assert f"{more:.2f} a month on a machine of the stack" in page
+
+
+def test_regions_without_budgets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """CloudFormation knows budgets in three of the regions; the template and the command agree."""
+    main(["show", "--region", "eu-north-1"])
+
+    assert "no budgets" in capsys.readouterr().out
+    for region in commands.BUDGET_REGIONS:
+        assert "Budget" in made_resources({}, region)
+    assert "Budget" not in made_resources({}, "eu-north-1")
