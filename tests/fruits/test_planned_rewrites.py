@@ -14,6 +14,7 @@ from pyiceberg.catalog import Catalog
 from fruits.commits import commit_features, commit_removals
 from fruits.lake import data_files, open_table
 from fruits.planned_rewrites import plan_rewrites
+from fruits_jobs import objects
 from fruits_jobs.objects import open_parquet
 from fruits_jobs.rewriting import Rewrite, copy_without, read_rewrites
 from tests.fruits.lake_support import (
@@ -32,6 +33,12 @@ KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in r
 REPLACED = ["Apple/3.jpg", "Apple/7.jpg", "Banana/0.jpg"]
 REGION = "eu-west-3"
 LIST = f"{LAKE}/attempts/b2/featurize-1/rewrites.parquet"
+
+
+@pytest.fixture(autouse=True)
+def fresh_clients() -> None:
+    """Forget the jobs' client of the last test's S3, which listened on another port."""
+    objects.filesystem.cache_clear()
 
 
 @pytest.fixture
