@@ -22,6 +22,12 @@ export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
 WEIGHTS ?= auto
+# What `make export` writes, and how.
+WHAT    ?= components
+FORMAT  ?= parquet
+WIDE    ?=
+VERSION ?=
+OUTPUT  ?=
 # Sizes of the benchmarks of PCA and of sensing.
 ROWS    ?= 20000 100000 300000
 KEYS    ?= 1000000 10000000
@@ -33,6 +39,8 @@ help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
+	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
+	@echo "  number (CSV always)  VERSION=<PCA version>  OUTPUT=<file> (var/export/WHAT.FORMAT)."
 	@echo "  What a run leaves is under var/."
 
 .PHONY: setup
@@ -79,8 +87,19 @@ batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components a
 	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
 	$(CLOUD) run -- $(BIN)/python -m fruits.batch
 
+.PHONY: export
+export: $(READY)  ## Write a table to a file (WHAT=components FORMAT=csv), or the ONNX model (WHAT=onnx)
+	@if $(CLOUD) status >/dev/null; then mkdir -p var; $(CLOUD) environment >var/environment.sh; . var/environment.sh; run=; \
+	else run="$(CLOUD) run --"; fi; \
+	$$run $(BIN)/python -m fruits.exports $(WHAT) --format $(FORMAT) \
+	$(if $(WIDE),--wide) $(if $(VERSION),--model-version "$(VERSION)") $(if $(OUTPUT),--output "$(OUTPUT)")
+
+.PHONY: browser
+browser: $(READY)
+	@$(BIN)/python -m tests.browser.chromium >/dev/null || true
+
 .PHONY: test
-test: $(READY)  ## Run every test
+test: browser  ## Run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 .PHONY: chaos
@@ -88,6 +107,14 @@ chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print wh
 	@rm -rf var/chaos
 	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
+
+.PHONY: bench-page
+bench-page: $(READY)  ## Time the page in Airflow over a lake of 3,000 batches
+	@$(BIN)/python -m benchmarks.page
+
+.PHONY: screenshots
+screenshots: browser  ## Take the pictures in docs/screenshots, and all others in var/screenshots
+	@$(BIN)/python -m tests.browser.screenshots
 
 .PHONY: test-compose
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)

@@ -4,7 +4,10 @@
 
 Features are made up: non-negative, correlated, 1280 floats, in files of 25,000 rows behind a local
 S3. Everything runs in one Spark session of two cores after a warm-up; figures are medians. Ours
-reads through S3, Spark ML reads the same files from the disk.
+reads through S3, Spark ML and scikit-learn read the same files from the disk.
+
+Memory is the most that was resident while it ran, looked at twice a second: of the driver (this
+process and its JVM) and of Spark's Python workers together, pages that they share counted for each.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +31,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
@@ -43,7 +47,7 @@ from local_cloud.java import java_home
 from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage
 from pca import pca
 
-WIDTH, FILE_ROWS, DAY_ROWS, K, REGION = 1280, 25_000, 1000, 128, "eu-west-3"
+WIDTH, FILE_ROWS, DAY_ROWS, K, TARGET, REGION = 1280, 25_000, 1000, 128, 0.95, "eu-west-3"
 LAKE = "s3://fruits-lake"
 PEERS = ("ours", "spark", "sklearn", "incremental", "day")
 
@@ -65,12 +69,20 @@ def main() -> None:
         for rows in arguments.rows:
             figures += measured(spark, storage, rows, arguments.repeat, arguments.peers)
         spark.stop()
-    content = {"machine": machine(), "k": K, "repeat": arguments.repeat, "figures": figures}
+    content = {"machine": machine(), "k": K, "target": TARGET} | {
+        "repeat": arguments.repeat,
+        "figures": figures,
+    }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"{'rows':>8}  {'':<36} {'median':>9}  {'python':>8} {'jvm':>8} {'workers':>8}")
     for figure in figures:
         each = ", ".join(f"{seconds:.2f}" for seconds in figure["seconds"])
-        print(f"{figure['rows']:>8,}  {figure['what']:<36} {figure['median']:8.2f} s   ({each})")
+        memory = " ".join(
+            f"{figure[name]:>5,} MB" for name in ("python_mb", "jvm_mb", "workers_mb")
+        )
+        told = f"{figure['what']:<36} {figure['median']:7.2f} s  {memory}   ({each})"
+        print(f"{figure['rows']:>8,}  {told}")
 
 
 def measured(
@@ -93,9 +105,11 @@ def measured(
     figures = []
     for peer in peers:
         for what, run in work[peer].items():
-            seconds = [timed(table, run) for _ in range(repeat)]
+            with Memory() as memory:
+                seconds = [timed(table, run) for _ in range(repeat)]
             median = statistics.median(seconds)
-            figures.append({"rows": rows, "what": what, "seconds": seconds, "median": median})
+            figure = {"rows": rows, "what": what, "seconds": seconds, "median": median}
+            figures.append(figure | memory.peaks)
             print(f"{rows:>8,}  {what}: {median:.2f} s", file=sys.stderr, flush=True)
     shutil.rmtree(table.folder)
     return figures
@@ -107,6 +121,40 @@ def timed(table: Table, run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return round(time.perf_counter() - started, 3)
+
+
+class Memory:
+    """The most that driver and workers had resident, in MB, while a `with` block ran."""
+
+    def __init__(self) -> None:
+        self.peaks = {"python_mb": 0, "jvm_mb": 0, "workers_mb": 0}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.5):
+            now = self._look()
+            self.peaks = {name: max(self.peaks[name], now[name]) for name in now}
+
+    def _look(self) -> dict[str, int]:
+        me = psutil.Process()
+        found = {"python_mb": me.memory_info().rss, "jvm_mb": 0, "workers_mb": 0}
+        for process in me.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                name, size = process.name(), process.memory_info().rss
+                if name == "java":
+                    found["jvm_mb"] += size
+                elif name.startswith("python"):
+                    found["workers_mb"] += size
+        return {name: size // 1_000_000 for name, size in found.items()}
 
 
 class Table:
@@ -261,7 +309,7 @@ def step(
         "statistics": f"{base}/{cache}/",
         "batch": "b",
         "region": REGION,
-        "k": str(K),
+        "variance-target": str(TARGET),
     }
     line = [word for name, value in words.items() for word in (f"--{name}", value)]
     with contextlib.redirect_stdout(sys.stderr):
@@ -322,8 +370,6 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": os.cpu_count(),
         "load_average": [round(value, 2) for value in os.getloadavg()],
-        "driver_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "workers_peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
 
 

@@ -193,8 +193,9 @@ def _facts(report: dict[str, Any]) -> dict[str, str]:
         "quarantined": f"{report['quarantined']} {f'({reasons})' if reasons else ''}",
     }
     if report["k"]:
-        kept = f"{report['explained_variance_kept']:.1%}"
-        facts["components"] = f"{report['k']} per image keep {kept} of the variance"
+        kept = report["explained_variance_kept"]  # None while all images are the same
+        share = "" if kept is None else f" keep {kept:.1%} of the variance"
+        facts["components"] = f"{report['k']} per image{share}"
     if report["cluster_id"]:
         lived = f"lived {report['cluster_seconds']:.0f} s"
         facts["cluster"] = f"{report['cluster_id']} {lived}"

@@ -6,33 +6,29 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fruits_jobs.arguments import pca_parser
-from fruits_jobs.bases import Wish
+from fruits_jobs.bases import Basis, Wish
 from fruits_jobs.data_files import identified
 from fruits_jobs.objects import write_json
-from fruits_jobs.pca_models import (
-    FittedModel,
-    UnreadableModel,
-    read_model,
-    spark_offset,
-    write_model,
-)
+from fruits_jobs.pca_models import UnreadableModel, read_model, spark_offset, write_model
 from fruits_jobs.pca_sources import Source, read_missing, read_source
+from fruits_jobs.plots import write_plots
 from fruits_jobs.progress import Progress, say
-from fruits_jobs.projecting import ComponentsDestination, write_components
+from fruits_jobs.projecting import SAMPLE, ComponentsDestination, Projected, write_components
 from fruits_jobs.qualities import quality
 from fruits_jobs.ranges import rows_per_file
 from fruits_jobs.refits import Decision, decide
-from fruits_jobs.sessions import run_step, spark_session
-from fruits_jobs.shares import file_parts
+from fruits_jobs.sessions import cause, run_step, spark_session
+from fruits_jobs.shares import file_parts, matrix_of
 from fruits_jobs.statistics import Statistics
 from fruits_jobs.statistics_cache import StatisticsCache, Sum, cached_statistics
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from fruits_jobs.table_files import WrittenFile
@@ -70,16 +66,17 @@ def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:
     with Progress("pca", source.rows, through, progress, arguments.region):
         found = seconds.of("statistics", lambda: _statistics(arguments, spark, source, done))
         decision = seconds.of("fit", lambda: _decision(arguments, source, found.statistics))
-        files = seconds.of(
+        projected = seconds.of(
             "components", lambda: _components(arguments, spark, source, decision, done)
         )
-    if decision.fitted:
-        folder, region = arguments.model, arguments.region
-        figures = seconds.of("quality", lambda: quality(source.files, decision.basis, region))
-        model = describe(arguments, source, found.statistics, decision) | {"quality": figures}
-        seconds.of("model", lambda: write_model(spark, decision.basis, model, folder, region))
+    if decision.kept:
+        model, warnings = decision.kept.description, decision.warnings
     else:
-        model = _current_model(source, arguments.region).description
+        described = describe(arguments, source, found.statistics, decision)
+        model = _new_model(
+            arguments, spark, decision, described, sample=projected.sample, seconds=seconds
+        )
+        warnings = tuple(model["warnings"])
     result = {
         "step": "pca",
         "batch": arguments.batch,
@@ -88,17 +85,17 @@ def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:
         "reason": decision.reason,
         "explained_variance_kept": decision.captured,
         "features_snapshot_id": source.snapshot_id,
-        "components_snapshot_id": None
-        if decision.fitted or not source.current
-        else source.current.components_snapshot_id,
+        "components_snapshot_id": source.current.components_snapshot_id
+        if decision.kept and source.current
+        else None,
         "model": model,
-        "components": _listing(files),
+        "components": _listing(projected.files),
         "statistics": {
             "rows_loaded": found.loaded,
             "rows_computed": found.computed,
             "rejected": list(found.rejected),
         },
-        "warnings": list(decision.warnings),
+        "warnings": list(warnings),
         "seconds": seconds.spent,
         "started_at": started.isoformat(),
         "ended_at": datetime.now(UTC).isoformat(),
@@ -160,17 +157,13 @@ def _statistics(
 def _decision(arguments: argparse.Namespace, source: Source, statistics: Statistics) -> Decision:
     wish = Wish(arguments.k, arguments.variance_target, arguments.max_components)
     try:
-        current = _current_model(source, arguments.region) if source.current else None
+        current = read_model(source.current.model, arguments.region) if source.current else None
     except UnreadableModel as error:
-        say(f"pca: WARNING: {error}; a new version is fitted")
-        current = None
+        # Nothing can be projected with it, whatever the policy.
+        decision = decide(arguments.refit, None, statistics, wish, arguments.scaler)
+        warnings = (*decision.warnings, f"{error}: a new version was fitted")
+        return replace(decision, reason="the version cannot be read", warnings=warnings)
     return decide(arguments.refit, current, statistics, wish, arguments.scaler)
-
-
-def _current_model(source: Source, region: str) -> FittedModel:
-    if source.current is None:
-        raise ValueError("features.json names no current version")
-    return read_model(source.current.model, region)
 
 
 def _components(
@@ -179,21 +172,54 @@ def _components(
     source: Source,
     decision: Decision,
     done: Any,
-) -> list[WrittenFile]:
+) -> Projected:
     cores = spark.sparkContext.defaultParallelism
     k = decision.basis.k
     rows = min(rows_per_file(source.rows, k), max(SMALLEST_SHARE, source.rows // cores))
-    version, images = arguments.model_version, None
-    if not decision.fitted and source.current:
-        version = source.current.model_version
+    version, images, sampled = arguments.model_version, None, min(1.0, SAMPLE / source.rows)
+    if decision.kept and source.current:
+        version, sampled = decision.kept.version, 0.0
         images = read_missing(source.current, arguments.region)
     destination = ComponentsDestination(
         arguments.components, version, arguments.batch, arguments.region
     )
-    shares = file_parts(source.files, rows)
+    shares, context = file_parts(source.files, rows), spark.sparkContext
     return write_components(
-        spark.sparkContext, shares, decision.basis, destination, done, images=images
+        context, shares, decision.basis, destination, done, images=images, sampled=sampled
     )
+
+
+def _new_model(
+    arguments: argparse.Namespace,
+    spark: SparkSession,
+    decision: Decision,
+    description: dict[str, Any],
+    *,
+    sample: pa.Table,
+    seconds: Stopwatch,
+) -> dict[str, Any]:
+    """Write the new version with its figures and plots; return the content of model.json."""
+    basis, folder, region = decision.basis, arguments.model, arguments.region
+    figures = seconds.of("quality", lambda: quality(sample, basis))
+    plots, warnings = seconds.of("plots", lambda: _plots(arguments, basis, sample))
+    description |= {"quality": figures, "plots": plots}
+    description["warnings"] += warnings
+    return seconds.of("model", lambda: write_model(spark, basis, description, folder, region))
+
+
+def _plots(
+    arguments: argparse.Namespace, basis: Basis, sample: pa.Table
+) -> tuple[list[str], list[str]]:
+    """Draw what there is to see; return the files' names, and warnings."""
+    labels, components = sample["label"].to_pylist(), basis.components(matrix_of(sample))
+    folder, region = arguments.model, arguments.region
+    try:
+        names = write_plots(
+            basis, arguments.variance_target, labels, components, folder=folder, region=region
+        )
+    except Exception as error:  # noqa: BLE001  (no picture is worth a day's components)
+        return [], [f"there are no plots: {cause(error)}"]
+    return names, []
 
 
 def _listing(files: list[WrittenFile]) -> dict[str, Any]:

@@ -1,42 +1,28 @@
-"""The three commits of a batch: what is gone, what was featurized, what was reduced.
+"""The commits of a batch's images: what is gone, and what was featurized.
 
-PyIceberg's transactions are per table, so the order is fixed: quarantine before features, and
-components by themselves. A crash in between leaves work that the retry repeats; every commit is
-made once however often it is called (see `fruits.swaps`).
+PyIceberg's transactions are per table, so the order is fixed: quarantine before features. A crash
+in between leaves work that the retry repeats; every commit is made once however often it is called
+(see `fruits.swaps`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
-from functools import partial
 
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
-from pyiceberg.io.pyarrow import parquet_files_to_data_files
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from fruits.discovery import require_bucket
-from fruits.errors import StaleVersionError, TooManyQuarantinedError, TooManyRemovedError
-from fruits.lake import (
-    FEATURE_MODEL,
-    IMAGES_BUCKET,
-    MODEL_VERSION,
-    MODEL_VERSIONS,
-    LakeFile,
-    equals,
-    open_table,
-    scan_files,
-)
+from fruits.errors import TooManyQuarantinedError, TooManyRemovedError
+from fruits.lake import FEATURE_MODEL, IMAGES_BUCKET, LakeFile, equals, open_table, scan_files
 from fruits.manifests import Manifest, load_manifest, read_manifest
-from fruits.reconciliation import reconcile_components, reconcile_features
-from fruits.results import FeaturizeResult, PcaResult, read_featurize_result, read_pca_result
-from fruits.rewrites import SAME, Rewriter
+from fruits.reconciliation import reconcile_features
+from fruits.results import FeaturizeResult, read_featurize_result
+from fruits.rewrites import Rewriter
 from fruits.scratch import Scratch, scratch
-from fruits.swaps import Committed, Mark, Swap, commit_once, committed
-from fruits.versions import load_featurized_and_projected, load_images, versions
+from fruits.swaps import Committed, Mark, Swap, commit_once, committed, to_data_files
 
 log = logging.getLogger(__name__)
 
@@ -131,44 +117,6 @@ def commit_features(
     return _featurized(result, done)
 
 
-def commit_components(
-    catalog: Catalog, result_uri: str, *, keep_model_versions: int = 1
-) -> PcaResult:
-    """Commit what a PCA attempt wrote: a new model version, or more rows of the one it kept.
-
-    One transaction. A new version comes with components of every image; of each feature model the
-    newest *keep_model_versions* stay, and the current version stays in any case. A kept version
-    gets the components that it lacked, and loses those of images that are not in features any more.
-
-    The components must be those of the features snapshot that the step read, else
-    ReconciliationError. The version becomes the current one only if its feature model is the
-    current one: readers must not get components of features that they do not read.
-    StaleVersionError if the version that was kept is gone meanwhile, StaleManifestError if another
-    batch gave it components of the same images.
-    """
-    result = read_pca_result(result_uri)
-    mark = Mark(result.batch, "components", str(result.features_snapshot_id))
-    features = open_table("features", catalog)
-    components = open_table("components", catalog)
-    is_current = features.properties.get(FEATURE_MODEL, result.feature_model) == (
-        result.feature_model
-    )
-    if mark.find(components):
-        return result
-    with scratch() as space:
-        _load_expected(space, features, components, result)
-        reconcile_components(space, components.io, result)
-        if result.fitted:
-            plan = partial(
-                _swap_versions, result=result, keep=keep_model_versions, is_current=is_current
-            )
-        else:
-            rewriter = _outdated(space, features, components, result)
-            plan = partial(_extend_version, result=result, rewriter=rewriter, is_current=is_current)
-        commit_once(components, mark, plan)
-    return result
-
-
 def _commit_swap(
     table: Table,
     mark: Mark,
@@ -180,7 +128,7 @@ def _commit_swap(
         rewritten = rewriter.plan(table)
         return Swap(
             removed=tuple(file.old for file in rewritten),
-            added=(*(file.new for file in rewritten if file.new), *_to_data_files(table, files)),
+            added=(*(file.new for file in rewritten if file.new), *to_data_files(table, files)),
             properties=properties or {},
             rows_removed=sum(file.rows for file in rewritten),
             rows_added=sum(file.rows for file in files),
@@ -189,40 +137,6 @@ def _commit_swap(
     done = commit_once(table, mark, plan)
     log.info("%s of %s: %s", mark.kind, mark.batch, done)
     return done
-
-
-def _to_data_files(table: Table, files: tuple[LakeFile, ...]) -> tuple[DataFile, ...]:
-    # A file without rows has no bounds to take its partition from, and nothing to commit.
-    uris = (file.uri for file in files if file.rows)
-    return tuple(parquet_files_to_data_files(table.io, table.metadata, uris))
-
-
-def _load_expected(space: Scratch, features: Table, components: Table, result: PcaResult) -> None:
-    """Make the table `expected` of the images that the step had to give components."""
-    snapshot = result.features_snapshot_id
-    if result.fitted:
-        read_by_step = equals("feature_model", result.feature_model)
-        load_images(space, "expected", features, read_by_step, snapshot)
-        return
-    load_featurized_and_projected(
-        space,
-        features,
-        components,
-        result.feature_model,
-        result.model_version,
-        snapshots=(snapshot, result.components_snapshot_id),
-    )
-    space.run("ALTER TABLE missing RENAME TO expected")
-
-
-def _outdated(space: Scratch, features: Table, components: Table, result: PcaResult) -> Rewriter:
-    """Return what takes rows of images that features no longer has out of a kept version."""
-    space.run("CREATE TABLE claimed AS SELECT image_key FROM outcomes")
-    of_model = equals("feature_model", result.feature_model)
-    load_images(space, "remaining", features, of_model)
-    load_images(space, "reduced", components, equals("model_version", result.model_version))
-    space.run(f"CREATE TABLE doomed AS FROM reduced ANTI JOIN remaining {SAME}")
-    return Rewriter(space, result.batch, partition=result.model_version)
 
 
 def _choose_replaced(space: Scratch) -> None:
@@ -258,50 +172,6 @@ def _featurized(result: FeaturizeResult, done: Committed) -> Featurized:
     )
     facts = result.reasons, result.seconds
     return Featurized(features, quarantined, changed, done.rows_removed, *facts)
-
-
-def _extend_version(
-    table: Table, result: PcaResult, rewriter: Rewriter, *, is_current: bool
-) -> Swap:
-    if result.model_version not in {version for version, _ in versions(table)}:
-        raise StaleVersionError(
-            f"Version {result.model_version} was kept, and another batch replaced it meanwhile.",
-            "Clear the pca task with its downstream tasks: it looks at the new version.",
-            model_version=result.model_version,
-        )
-    rewritten = rewriter.plan(table)
-    return Swap(
-        removed=tuple(file.old for file in rewritten),
-        added=(
-            *(file.new for file in rewritten if file.new),
-            *_to_data_files(table, result.components),
-        ),
-        properties={MODEL_VERSION: result.model_version} if is_current else {},
-        rows_removed=sum(file.rows for file in rewritten),
-        rows_added=sum(file.rows for file in result.components),
-    )
-
-
-def _swap_versions(table: Table, result: PcaResult, keep: int, *, is_current: bool) -> Swap:
-    known = [*versions(table), [result.model_version, result.feature_model]]
-    current = result.model_version if is_current else table.properties.get(MODEL_VERSION)
-    newest = {
-        version
-        for model in {model for _, model in known}
-        for version in [version for version, its_model in known if its_model == model][-keep:]
-    }
-    kept = [entry for entry in known if entry[0] in newest | {current}]
-    dropped = [
-        file for file in scan_files(table) if file.partition[0] not in {name for name, _ in kept}
-    ]
-    return Swap(
-        removed=tuple(dropped),
-        added=_to_data_files(table, result.components),
-        properties={MODEL_VERSIONS: json.dumps(kept)}
-        | ({MODEL_VERSION: current} if current else {}),
-        rows_removed=sum(file.record_count for file in dropped),
-        rows_added=sum(file.rows for file in result.components),
-    )
 
 
 def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -> None:

@@ -75,18 +75,24 @@ def anything_to_compute(found: dict[str, Any]) -> bool:
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
-    """Delete the rows of images that are gone; return how many rows went from each table."""
+    """Delete the rows of images that are gone; return how many rows went from each table.
+
+    Their part in statistics goes as well: there may be no pca step before they are needed again.
+    """
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
+    from fruits.statistics_entries import forget_stale_statistics
 
     rows = {"features": 0, "quarantine": 0, "components": 0}
     if found["remove"]:
+        catalog = open_catalog()
         removals = commit_removals(
-            open_catalog(),
+            catalog,
             Batch(settings.lake, found["batch"]).manifest,
             max_removed_share=settings.max_removed_share,
             confirmed=settings.confirm_removals,
         )
+        forget_stale_statistics(catalog, settings.lake)
         rows = asdict(removals)
     log.info(stories.removed(rows))
     return rows
@@ -214,39 +220,47 @@ def pca_request(
 
 
 def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
-    """Commit what the featurize step wrote, once it is proven complete."""
+    """Commit what the featurize step wrote, once it is proven complete; merge small files."""
     from fruits import commits
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
+    from fruits.merges import merge_small_files
 
     renew_lease(settings.lake, batch_id)  # the cluster is wanted after this commit, too
-    attempt = Batch(settings.lake, batch_id).attempt(attempt_name)
+    attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()
     committed = commits.commit_features(
-        open_catalog(),
+        catalog,
         attempt.batch.manifest,
         f"{attempt.work('featurize')}/result.json",
         max_quarantine_share=settings.max_quarantine_share,
         make_current=True,
     )
-    done = asdict(committed)
+    merged = sum(merge_small_files(catalog, name, batch_id) for name in ("quarantine", "features"))
+    done = asdict(committed) | {"files_merged": merged}
     for line in stories.committed_features(done):
         log.info(line)
     return done
 
 
 def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
-    """Commit what the PCA step wrote, and make its model version the current one."""
-    from fruits import commits
+    """Commit what the PCA step wrote, and make its model version the current one.
+
+    Then the models of versions that are not kept any more are removed, and small files merged.
+    """
+    from fruits import component_commits
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
+    from fruits.merges import merge_small_files
+    from fruits.retired_models import remove_retired_models
 
     renew_lease(settings.lake, batch_id)
-    attempt = Batch(settings.lake, batch_id).attempt(attempt_name)
-    fitted = commits.commit_components(
-        open_catalog(),
+    attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()
+    fitted = component_commits.commit_components(
+        catalog,
         f"{attempt.work('pca')}/result.json",
         keep_model_versions=settings.keep_model_versions,
     )
+    removed = remove_retired_models(catalog, attempt.batch.models)
     done = {
         "model_version": fitted.model_version,
         "k": fitted.k,
@@ -256,6 +270,8 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         "quality": fitted.quality,
         "projected": sum(file.rows for file in fitted.components),
         "warnings": list(fitted.warnings),
+        "models_removed": removed,
+        "files_merged": merge_small_files(catalog, "components", batch_id),
     }
     log.info(stories.committed_components(done))
     for warning in fitted.warnings:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JOBS = ROOT / "spark_jobs"
 ENTRY_POINTS = {"featurize": JOBS / "featurize.py", "pca": JOBS / "pca.py"}
 EXPORT_NETWORK = JOBS / "export_network.py"
+EXPORT_COMPONENTS = JOBS / "export_components.py"
 INSTALL_PYTHON_ENV = ROOT / "bootstrap" / "node" / "install_python_env.sh"
 LIMIT_LIFETIME = ROOT / "bootstrap" / "node" / "limit_lifetime.sh"
 

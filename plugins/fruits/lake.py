@@ -43,6 +43,8 @@ IMAGES_BUCKET = "fruits.images-bucket"  # property of features: the bucket its i
 MODEL_VERSION = "fruits.model-version"  # property of components: the current PCA model version
 # Property of components: JSON list of [model_version, feature_model], the newest last.
 MODEL_VERSIONS = "fruits.model-versions"
+# Property of components: JSON list of versions whose rows were taken out, the last one last.
+RETIRED_VERSIONS = "fruits.retired-model-versions"
 
 
 def _schema(**columns: PrimitiveType | ListType) -> Schema:

@@ -123,6 +123,14 @@ def list_uris(prefix: str, after: str = "") -> list[str]:
     return [f"s3://{bucket}/{found['Key']}" for page in pages for found in page.get("Contents", [])]
 
 
+def list_versions(prefix: str) -> dict[str, str]:
+    """Return the etag of every object whose URI begins with *prefix*, by its URI."""
+    bucket, start = split_uri(prefix)
+    pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
+    found = [one for page in pages for one in page.get("Contents", [])]
+    return {f"s3://{bucket}/{one['Key']}": one["ETag"] for one in found}
+
+
 def write_bytes(uri: str, content: bytes, region: str | None = None) -> None:
     """Write *content* to *uri*, replacing what was there."""
     bucket, key = split_uri(uri)

@@ -78,7 +78,8 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             enum=[refit.value for refit in Refit],
             title="Fit PCA again",
             description="auto: when the current version no longer keeps the target of all images; "
-            "else only new images are projected. always: every image gets new components.",
+            "else only new images are projected. always: every image gets new components. "
+            "A run without new images fits nothing.",
             section="What is computed",
         ),
         "workers": Param(

@@ -60,7 +60,11 @@ def record_runs(rows: Sequence[dict[str, Any]]) -> None:
 
 def read_runs(catalog: Catalog, *columns: str) -> pa.Table:
     """Return every batch's row, the newest run first; all columns, or those named."""
-    table = open_table("runs", catalog)
+    return rows_of(open_table("runs", catalog), *columns)
+
+
+def rows_of(table: Table, *columns: str) -> pa.Table:
+    """Return the rows of *table*, which is `runs` as it was opened, as `read_runs` does."""
     # A table that an earlier version wrote may lack some until the next batch is reported.
     known = [name for name in columns or SCHEMAS["runs"].column_names if _has(table, name)]
     rows = table.scan(selected_fields=tuple(known)).to_arrow()

@@ -135,7 +135,10 @@ class Settings(BaseSettings):
         "current version no longer keeps the target of all images; always; or never.",
     )
     keep_model_versions: int = Field(
-        1, ge=1, description="PCA model versions whose components stay in the table."
+        2,
+        ge=1,
+        description="PCA model versions, of each feature model, whose components stay in the table "
+        "and whose models stay in the lake; older ones are removed when a new one is committed.",
     )
 
     # Guards of the data.
@@ -156,6 +159,14 @@ class Settings(BaseSettings):
         ge=0,
         description="Where replaced images have rows in so many MB of data files, Spark replaces "
         "these files, not the commit.",
+    )
+
+    retention_days: int = Field(
+        7,
+        ge=2,
+        le=365,
+        description="After these days what was removed is gone for good, and with it older "
+        "snapshots of the tables, manifests, staging, logs and reports.",
     )
 
     # The cluster.

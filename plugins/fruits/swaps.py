@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.io.pyarrow import parquet_files_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from fruits.errors import CommitConflictError, CommittedFileError
-from fruits.lake import scan_files
+from fruits.lake import LakeFile, scan_files
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 5
@@ -28,9 +29,9 @@ ATTEMPTS = 5
 class Mark:
     """What a commit is known by: its batch, its kind, and what it was made from.
 
-    *made_from* (the manifest's digest, or the id of the features snapshot) is the same for every
-    attempt at one commit. It changes when a run is cleared and senses other images, which has to be
-    committed although the batch is the same.
+    *made_from* (the manifest's digest, or the features snapshot and the model version) is the same
+    for every attempt at one commit. It changes when a run is cleared and senses other images, or
+    fits another version, which has to be committed although the batch is the same.
     """
 
     batch: str
@@ -116,6 +117,13 @@ def commit_once(table: Table, mark: Mark, plan: Callable[[Table], Swap]) -> Comm
         table=name,
         attempts=ATTEMPTS,
     )
+
+
+def to_data_files(table: Table, files: Iterable[LakeFile]) -> tuple[DataFile, ...]:
+    """Return what a step wrote as data files of *table*, with bounds from their footers."""
+    # A file without rows has no bounds to take its partition from, and nothing to commit.
+    uris = (file.uri for file in files if file.rows)
+    return tuple(parquet_files_to_data_files(table.io, table.metadata, uris))
 
 
 def _commit(table: Table, mark: Mark, swap: Swap) -> None:

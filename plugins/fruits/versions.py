@@ -8,13 +8,19 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from fruits.lake import MODEL_VERSIONS, equals, open_table
+from fruits.lake import MODEL_VERSIONS, RETIRED_VERSIONS, equals, open_table
 from fruits.scratch import Scratch, scratch
 
 
 def versions(components: Table) -> list[list[str]]:
     """Return [model_version, feature_model] of every version with components, the newest last."""
     found: list[list[str]] = json.loads(components.properties.get(MODEL_VERSIONS, "[]"))
+    return found
+
+
+def retired_versions(components: Table) -> list[str]:
+    """Return the versions whose rows a commit took out: nobody can read their components."""
+    found: list[str] = json.loads(components.properties.get(RETIRED_VERSIONS, "[]"))
     return found
 
 

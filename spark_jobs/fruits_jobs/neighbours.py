@@ -94,5 +94,6 @@ def _majority(votes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _natural(key: str) -> list[tuple[int, int | str]]:
+    # Every second part is a number to `int`. Other characters call themselves digits, like "²".
     parts = re.split(r"(\d+)", key)
-    return [(1, int(part)) if part.isdigit() else (0, part) for part in parts]
+    return [(1, int(part)) if index % 2 else (0, part) for index, part in enumerate(parts)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import uuid
 import zipfile
@@ -38,26 +39,47 @@ class FittedModel:
         """How its features were scaled."""
         return str(self.description["scaler"])
 
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return str(self.description["model_version"])
+
+    @property
+    def variance_target(self) -> float | None:
+        """The target that chose its k; None if k was given."""
+        target = self.description["variance_target"]
+        return None if target is None else float(target)
+
 
 def read_model(folder: str, region: str) -> FittedModel:
     """Return the version that :func:`write_model` wrote; UnreadableModel if it is not whole."""
     try:
         description = read_json(f"{folder}model.json", region)
-        with np.load(io.BytesIO(read_bytes(f"{folder}pca.npz", region))) as arrays:
+        archive = read_bytes(f"{folder}pca.npz", region)
+        if hashlib.sha256(archive).hexdigest() != description["pca_npz_sha256"]:
+            raise ValueError("pca.npz is not the one that model.json describes")
+        with np.load(io.BytesIO(archive)) as arrays:
             mean, scale, basis = arrays["mean"], arrays["scale"], arrays["basis"]
             eigenvalues, met = arrays["eigenvalues"], description["variance_target_met"]
         return FittedModel(Basis(mean, scale, basis, eigenvalues, met, ()), description)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        # Not every OSError: an S3 that does not answer says nothing about the model.
         raise UnreadableModel(folder, error) from error
 
 
 def write_model(
     spark: SparkSession, basis: Basis, description: dict[str, Any], folder: str, region: str
-) -> None:
-    """Write PCAModel/, pca.npz and, last, model.json (*description*) under *folder*."""
+) -> dict[str, Any]:
+    """Write PCAModel/, pca.npz and, last, model.json under *folder*; return what is in the latter.
+
+    That is *description* with the hash of pca.npz, so that no basis is taken for another.
+    """
     spark_model(spark, basis).write().overwrite().save(f"{folder}PCAModel")
-    write_bytes(f"{folder}pca.npz", npz(basis), region)
-    write_json(f"{folder}model.json", description, region)
+    archive = npz(basis)
+    write_bytes(f"{folder}pca.npz", archive, region)
+    described = description | {"pca_npz_sha256": hashlib.sha256(archive).hexdigest()}
+    write_json(f"{folder}model.json", described, region)
+    return described
 
 
 def npz(basis: Basis) -> bytes:

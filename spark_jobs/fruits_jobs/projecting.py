@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
 
 KEYS = ["image_key", "label", "etag"]
+SAMPLE = 5000  # images: enough for plots and figures, and 26 MB of features for the driver
+SAMPLED = ["image_key", "label", "features"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,14 @@ class ComponentsDestination:
     model_version: str
     batch: str
     region: str
+
+
+@dataclass(frozen=True)
+class Projected:
+    """The *files* of components, and a *sample* of the projected images and their features."""
+
+    files: list[WrittenFile]
+    sample: pa.Table | None = None
 
 
 class Wanted:
@@ -58,14 +70,19 @@ def write_components(
     done: Accumulator[int],
     *,
     images: pa.Table | None = None,
-) -> list[WrittenFile]:
-    """Project the rows of the *shares*, write one sorted file per share, and return the files.
+    sampled: float = 0.0,
+) -> Projected:
+    """Project the rows of the *shares*, and write one sorted file per share.
 
     With *images* (image_key, etag), only the rows of those; a share without any gets no file.
+    *sampled* is the share of the rows that come back in the sample (image_key, label, features):
+    any row as likely as any other, the same ones for the same files.
     """
     fitted = context.broadcast((basis, images))
 
-    def write(index: int, mine: Iterable[list[FilePart]]) -> Iterator[WrittenFile]:
+    def write(
+        index: int, mine: Iterable[list[FilePart]]
+    ) -> Iterator[tuple[WrittenFile, list[pa.Table]]]:
         from pyspark import TaskContext
 
         spark = TaskContext.get()
@@ -73,29 +90,47 @@ def write_components(
         uri = f"{destination.folder}part-{index:05d}-{attempt}.parquet"
         basis, images = fitted.value
         parts = chain.from_iterable(mine)
-        rows = _project(parts, basis, Wanted(images), destination.region, done)
+        rows, sample = [], []
+        for found in _wanted_rows(parts, Wanted(images), destination.region, done):
+            rows.append(_with_components(found.rows, basis))
+            if sampled:
+                sample.append(found.sample(sampled))
         if rows:
-            yield _write(pa.concat_tables(rows), uri, destination)
+            yield _write(pa.concat_tables(rows), uri, destination), sample
 
-    files = context.parallelize(shares, len(shares)).mapPartitionsWithIndex(write).collect()
+    written = context.parallelize(shares, len(shares)).mapPartitionsWithIndex(write).collect()
     fitted.destroy()
-    return sorted(files, key=lambda file: file.uri)
+    written.sort(key=lambda one: one[0].uri)
+    tables = [table for _, sample in written for table in sample]
+    return Projected([file for file, _ in written], pa.concat_tables(tables) if tables else None)
 
 
-def _project(
-    parts: Iterable[FilePart], basis: Basis, wanted: Wanted, region: str, done: Accumulator[int]
-) -> list[pa.Table]:
-    tables = []
+@dataclass(frozen=True)
+class FoundRows:
+    """Rows with features of the row group *group* of a *part*."""
+
+    part: FilePart
+    group: int
+    rows: pa.Table
+
+    def sample(self, share: float) -> pa.Table:
+        """Return about that share of the rows (image_key, label, features), at random."""
+        # Of the file's and the group's own seed: a repeated task draws the same rows.
+        seed = [zlib.crc32(self.part.uri.encode()), self.part.part, self.group]
+        drawn = np.random.default_rng(seed).random(self.rows.num_rows) < share
+        return self.rows.select(SAMPLED).filter(pa.array(drawn))
+
+
+def _wanted_rows(
+    parts: Iterable[FilePart], wanted: Wanted, region: str, done: Accumulator[int]
+) -> Iterator[FoundRows]:
     for part in parts:
-        for keys, read_features in read_groups(part, region, KEYS):
+        for group, (keys, read_features) in enumerate(read_groups(part, region, KEYS)):
             rows = wanted.among(keys)
             if rows is None or pc.any(rows).as_py():
                 table = keys.append_column("features", read_features())
-                tables.append(
-                    _with_components(table if rows is None else table.filter(rows), basis)
-                )
+                yield FoundRows(part, group, table if rows is None else table.filter(rows))
             done.add(keys.num_rows)
-    return tables
 
 
 def _with_components(rows: pa.Table, basis: Basis) -> pa.Table:

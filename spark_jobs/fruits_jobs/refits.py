@@ -15,17 +15,22 @@ LOSS = 0.01
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done, *fitted* or kept, the *reason* for it, and the *basis* that it leaves.
+    """What is done and the *reason* for it: *kept* is the version that stays, None for a new one.
 
-    *captured* is the share of the variance of all images that *basis* keeps; None if they have no
-    variance. *warnings* say what is not as wished.
+    *basis* is the kept one or the new one, *captured* the share of the variance of all images that
+    it keeps; None if they have no variance. *warnings* say what is not as wished.
     """
 
-    fitted: bool
     reason: str
     basis: Basis
     captured: float | None
     warnings: tuple[str, ...] = ()
+    kept: FittedModel | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a new version."""
+        return self.kept is None
 
 
 def decide(
@@ -44,43 +49,86 @@ def decide(
     try:
         captured = current.basis.captured(statistics)
     except CannotFit as nothing:
-        return Decision(False, f"nothing can be fitted: {nothing}", current.basis, None)
+        return Decision(f"nothing can be fitted: {nothing}", current.basis, None, kept=current)
     if policy == "never":
-        warnings = _shortfall(captured, wish)
-        return Decision(False, "refit is set to never", current.basis, captured, warnings)
+        return _kept("refit is set to never", current, captured, wish)
     return _automatic(current, captured, statistics, wish, scaler)
 
 
 def _automatic(
     current: FittedModel, captured: float, statistics: Statistics, wish: Wish, scaler: str
 ) -> Decision:
-    keeps = f"it keeps {captured:.2%} of the variance of all {statistics.count:,} images"
-    basis, target = current.basis, wish.variance_target
+    basis = current.basis
     if current.scaler != scaler:
         reason = f"the scaler was {current.scaler} and is set to {scaler}"
         return _fitted(reason, statistics, wish, scaler)
-    if wish.k is None and basis.k > wish.max_components:
+    if wish.k is not None:
+        return _with_fixed_k(current, captured, statistics, wish, scaler)
+    if basis.k > wish.max_components:
         reason = f"the version has {basis.k} components, and {wish.max_components} are allowed"
         return _fitted(reason, statistics, wish, scaler)
-    if wish.k is None and target is not None and captured >= target - ROUNDING:
-        return Decision(False, f"{keeps}, the target is {target:.2%}", basis, captured)
+    return _with_target(current, captured, statistics, wish, scaler)
+
+
+def _with_fixed_k(
+    current: FittedModel, captured: float, statistics: Statistics, wish: Wish, scaler: str
+) -> Decision:
     candidate = fit(statistics, wish, scaler)
+    if candidate.k != current.basis.k:
+        reason = f"the version has {current.basis.k} components, and {candidate.k} are wanted"
+        return _new(reason, candidate)
+    return _better(current, captured, candidate, statistics, wish)
+
+
+def _with_target(
+    current: FittedModel, captured: float, statistics: Statistics, wish: Wish, scaler: str
+) -> Decision:
+    target = wish.variance_target or 1.0
+    met = captured >= target - ROUNDING
+    made_for = current.variance_target
+    if met and made_for is not None and made_for <= target:
+        reason = f"{_keeps(captured, statistics)}, the target is {target:.2%}"
+        return _kept(reason, current, captured, wish)
+    candidate = fit(statistics, wish, scaler)
+    if not met:
+        return _better(current, captured, candidate, statistics, wish)
+    if candidate.k < current.basis.k:
+        reason = (
+            f"the version has {current.basis.k} components, and the target, now {target:.2%},"
+            f" needs {candidate.k}"
+        )
+        return _new(reason, candidate)
+    reason = f"{_keeps(captured, statistics)}, the target is {target:.2%}"
+    return _kept(reason, current, captured, wish)
+
+
+def _better(
+    current: FittedModel, captured: float, candidate: Basis, statistics: Statistics, wish: Wish
+) -> Decision:
+    """Keep the version, unless *candidate* meets a target that it misses, or keeps much more."""
     best = float(candidate.explained_variance_ratio.sum())
-    if wish.k is not None and candidate.k != basis.k:
-        reason = f"the version has {basis.k} components, and {candidate.k} are wanted"
-        return Decision(True, reason, candidate, best, candidate.warnings)
     if candidate.variance_target_met or captured < best * (1 - LOSS):
         would = f"a new one of {candidate.k} components would keep {best:.2%}"
         less = f"the version keeps {captured:.2%} of the variance of all images"
-        return Decision(True, f"{less}, {would}", candidate, best, candidate.warnings)
-    reason = f"{keeps}, a new one would keep {best:.2%}"
-    return Decision(False, reason, basis, captured, _shortfall(captured, wish))
+        return _new(f"{less}, {would}", candidate)
+    reason = f"{_keeps(captured, statistics)}, a new one would keep {best:.2%}"
+    return _kept(reason, current, captured, wish)
 
 
 def _fitted(reason: str, statistics: Statistics, wish: Wish, scaler: str) -> Decision:
-    basis = fit(statistics, wish, scaler)
-    kept = float(basis.explained_variance_ratio.sum())
-    return Decision(True, reason, basis, kept, basis.warnings)
+    return _new(reason, fit(statistics, wish, scaler))
+
+
+def _new(reason: str, basis: Basis) -> Decision:
+    return Decision(reason, basis, float(basis.explained_variance_ratio.sum()), basis.warnings)
+
+
+def _kept(reason: str, current: FittedModel, captured: float, wish: Wish) -> Decision:
+    return Decision(reason, current.basis, captured, _shortfall(captured, wish), current)
+
+
+def _keeps(captured: float, statistics: Statistics) -> str:
+    return f"it keeps {captured:.2%} of the variance of all {statistics.count:,} images"
 
 
 def _shortfall(captured: float, wish: Wish) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
 
 SMALLEST_TASK = 8192  # rows: below this, a Spark task costs more than it gains
+TREE_FANOUT = 4
 ROWS_PER_ENTRY = 1024  # as many rows take about as long to compute as an entry to read
 
 
@@ -193,4 +195,6 @@ def _tree_sum(
         if total:
             yield total
 
-    return context.parallelize(tasks, len(tasks)).mapPartitions(of_tasks).treeReduce(add)
+    # Each level of the tree leaves a quarter, so that the driver adds up five sums at most.
+    depth = max(2, math.ceil(math.log(len(tasks), TREE_FANOUT)))
+    return context.parallelize(tasks, len(tasks)).mapPartitions(of_tasks).treeReduce(add, depth)

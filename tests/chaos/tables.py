@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fruits.lake import read
+
 Version = tuple[str, str]
 
 
@@ -61,5 +63,5 @@ def read_tables(catalog: Any, buckets: Path) -> Tables:
 def _versions(catalog: Any, name: str) -> tuple[Version, ...]:
     if not catalog.table_exists(("fruits", name)):
         return ()
-    rows = catalog.load_table(("fruits", name)).scan(selected_fields=("image_key", "etag"))
+    rows = read(name, catalog).select("image_key", "etag")
     return tuple((row["image_key"], row["etag"]) for row in rows.to_arrow().to_pylist())

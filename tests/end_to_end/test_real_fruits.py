@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from tests.end_to_end.cloud_batches import CloudBatches
 
@@ -55,16 +54,7 @@ def test_features_are_those_of_keras(
     network = keras.applications.MobileNetV2(include_top=False, pooling="avg", weights=None)
     network.load_weights(shared / "weights" / WEIGHTS)
     rows = features.take(random.Random(1).sample(range(features.num_rows), 100))
-    pixels = np.stack(
-        [
-            np.asarray(
-                Image.open(io.BytesIO((fruits.images / key.removeprefix("fruits/")).read_bytes()))
-                .convert("RGB")
-                .resize((224, 224), Image.Resampling.BILINEAR)
-            )
-            for key in rows["image_key"].to_pylist()
-        ]
-    )
+    pixels = fruits.pixels(rows["image_key"].to_pylist())
 
     expected = network.predict(
         keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)), verbose=0
@@ -115,6 +105,32 @@ def test_reduction_costs_under_a_point_of_label_accuracy(fruits: CloudBatches) -
     # With the near half of each series held out, 49 labels are hard to tell; guessing gives 2%.
     assert quality["label_accuracy_before"] > 0.5
     assert quality["label_accuracy_after"] > quality["label_accuracy_before"] - 0.01
+
+
+def test_the_exported_model_gives_the_tables_components(
+    fruits: CloudBatches, tmp_path: Path
+) -> None:
+    """100 random photos through the one ONNX file equal their rows within 1e-3."""
+    target = tmp_path / "fruits.onnx"
+    rows = fruits.rows("components")
+    rows = rows.take(random.Random(2).sample(range(rows.num_rows), 100))
+
+    done = fruits.export("onnx", "--output", str(target))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    session = onnxruntime.InferenceSession(target)
+    pixels = fruits.pixels(rows["image_key"].to_pylist())
+    (found,) = session.run(["components"], {session.get_inputs()[0].name: pixels})
+    np.testing.assert_allclose(found, matrix(rows["components"]), atol=1e-3, rtol=0)
+
+
+def test_plots_lie_beside_the_model(fruits: CloudBatches) -> None:
+    """Both plots, as PNG and SVG, of all 49 labels."""
+    model = fruits.result("pca")["model"]
+    folder = fruits.model_folder(model["model_version"])
+
+    assert len(model["plots"]) == 4
+    assert all((folder / name).stat().st_size > 10_000 for name in model["plots"])
 
 
 def test_a_new_day_keeps_the_version_and_projects_its_own_images(

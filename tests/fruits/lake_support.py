@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 
+from fruits.commits import commit_features, commit_removals
 from fruits.discovery import Changes, sense
 from fruits.lake import open_table
 from fruits.manifests import ADDED, REMOVED, Counts, Lists, Manifest, publish, write_list
@@ -161,6 +162,14 @@ def featurized(
     edit_result(result)
     write_json(f"{work}/result.json", result)
     return f"{work}/result.json"
+
+
+def ingest(catalog: Catalog, batch: str, **options: Any) -> None:
+    """Take a batch through sensing, removals and features."""
+    sensed(catalog, batch)
+    commit_removals(catalog, manifest_uri(batch))
+    result = featurized(batch, **options)
+    commit_features(catalog, manifest_uri(batch), result, max_quarantine_share=0.5)
 
 
 def reduced(

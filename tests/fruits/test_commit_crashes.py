@@ -13,7 +13,8 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
-from fruits.commits import commit_components, commit_features, commit_removals
+from fruits.commits import commit_features, commit_removals
+from fruits.component_commits import commit_components
 from fruits.errors import CommitConflictError
 from fruits.lake import ensure_tables, open_catalog, open_table, read
 from local_cloud.s3 import ObjectStorage

@@ -11,17 +11,11 @@ import pyarrow.compute as pc
 import pytest
 from pyiceberg.catalog import Catalog
 
-from fruits.commits import (
-    Removals,
-    commit_components,
-    commit_features,
-    commit_removals,
-)
+from fruits.commits import Removals, commit_features, commit_removals
+from fruits.component_commits import commit_components
 from fruits.errors import (
     CommittedFileError,
-    ReconciliationError,
     StaleManifestError,
-    StaleVersionError,
     TooManyQuarantinedError,
     TooManyRemovedError,
     UnreadableTableError,
@@ -36,6 +30,7 @@ from tests.fruits.lake_support import (
     bucket_versions,
     delete,
     featurized,
+    ingest,
     keys,
     manifest_uri,
     published,
@@ -47,13 +42,6 @@ from tests.fruits.lake_support import (
 )
 
 KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(10)]
-
-
-def ingest(catalog: Catalog, batch: str, **options) -> None:
-    sensed(catalog, batch)
-    commit_removals(catalog, manifest_uri(batch))
-    result = featurized(batch, **options)
-    commit_features(catalog, manifest_uri(batch), result, max_quarantine_share=0.5)
 
 
 def test_a_first_batch_is_committed(catalog: Catalog) -> None:
@@ -344,185 +332,6 @@ def test_an_overtaken_manifest_is_refused(catalog: Catalog) -> None:
 
     assert (refused.value.table, refused.value.count) == ("features", len(KEYS))
     assert table_rows(catalog, "features") == rows
-
-
-def test_components_belong_to_the_snapshot_that_was_read(catalog: Catalog) -> None:
-    """Features committed while PCA ran are no difference: they are in the next version."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    result = reduced(catalog, "b1")
-    put(KEYS[1])
-    ingest(catalog, "b2")
-
-    commit_components(catalog, result)
-
-    assert keys(catalog, "components") == [KEYS[0]]
-    assert components_are_behind(catalog, MODEL)
-
-
-def test_components_follow_the_current_feature_model(catalog: Catalog) -> None:
-    """Old versions go, the current one is named; another feature model's PCA does not become it."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put("Cherry/1.jpg")
-    ingest(catalog, "b2")
-    commit_components(catalog, reduced(catalog, "b2"))
-    sensed(catalog, "b3", model=OTHER_MODEL)
-    other = featurized("b3", model=OTHER_MODEL)
-    commit_features(catalog, manifest_uri("b3"), other, make_current=False)
-
-    commit_components(catalog, reduced(catalog, "b3", model=OTHER_MODEL))
-
-    assert {row["model_version"] for row in table_rows(catalog, "components")} == {"b2-1", "b3-1"}
-    current = read("components", catalog).to_arrow()["model_version"].to_pylist()
-    assert current == ["b2-1"] * 21
-
-
-def test_more_model_versions_are_kept_on_request(catalog: Catalog) -> None:
-    """keep_model_versions counts the newest, the current one among them."""
-    for batch in ("b1", "b2", "b3"):
-        put(f"Apple/{batch}.jpg")
-        ingest(catalog, batch)
-        commit_components(catalog, reduced(catalog, batch), keep_model_versions=2)
-
-    assert {row["model_version"] for row in table_rows(catalog, "components")} == {"b2-1", "b3-1"}
-    assert set(read("components", catalog).to_arrow()["model_version"].to_pylist()) == {"b3-1"}
-
-
-def test_a_kept_version_gets_only_what_it_lacks(catalog: Catalog) -> None:
-    """New and replaced images are appended, old versions of images go, nothing else is touched."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    before = {row["image_key"]: row for row in table_rows(catalog, "components")}
-    put("Cherry/new.jpg")
-    put("Apple/3.jpg", "other")
-    delete("Apple/4.jpg")
-    ingest(catalog, "b2")
-
-    done = commit_components(catalog, reduced(catalog, "b2", fit=False))
-
-    after = table_rows(catalog, "components")
-    assert {row["image_key"]: row["etag"] for row in after} == bucket_versions()
-    assert len(after) == len(KEYS)
-    assert sum(file.rows for file in done.components) == 2
-    assert {row["model_version"] for row in after} == {"b1-1"}
-    assert {row["batch"] for row in after if row["image_key"] not in before} == {"b2"}
-    assert [row for row in after if row["batch"] == "b1"] == [
-        row for row in before.values() if row in after
-    ]
-    assert len(read("components", catalog).to_arrow()) == len(KEYS)
-    assert not components_are_behind(catalog, MODEL)
-
-
-def test_a_kept_version_is_committed_once(catalog: Catalog) -> None:
-    """Repeating the commit, before or after further batches, changes nothing."""
-    for key in KEYS:
-        put(key)
-        if key in (KEYS[0], KEYS[-1]):
-            ingest(catalog, f"b {key[0]}")
-        if key == KEYS[0]:
-            commit_components(catalog, reduced(catalog, "b A"))
-    result = reduced(catalog, "b B", fit=False)
-
-    first = commit_components(catalog, result)
-    again = commit_components(catalog, result)
-
-    assert first == again
-    assert keys(catalog, "components") == sorted(KEYS)
-
-
-def test_a_lost_commit_is_made_up_for(catalog: Catalog) -> None:
-    """A batch whose components were never committed leaves its images to the next one's step."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    ingest(catalog, "b2")
-    put(KEYS[2])
-    ingest(catalog, "b3")
-
-    commit_components(catalog, reduced(catalog, "b3", fit=False))
-
-    assert keys(catalog, "components") == sorted(KEYS[:3])
-
-
-def test_a_version_that_was_replaced_meanwhile_is_not_extended(catalog: Catalog) -> None:
-    """Rows of a dropped version would come back as a version with a few images only."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    ingest(catalog, "b2")
-    slow = reduced(catalog, "b2", fit=False)
-    commit_components(catalog, reduced(catalog, "b3"))
-
-    with pytest.raises(StaleVersionError, match="Clear the pca task") as refused:
-        commit_components(catalog, slow)
-
-    assert refused.value.model_version == "b1-1"
-    assert {row["model_version"] for row in table_rows(catalog, "components")} == {"b3-1"}
-
-
-def test_two_batches_do_not_give_an_image_components_twice(catalog: Catalog) -> None:
-    """The second of two steps that projected the same images is refused."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    ingest(catalog, "b2")
-    slow, quick = reduced(catalog, "b2", fit=False), reduced(catalog, "b3", fit=False)
-    put(KEYS[2])
-    ingest(catalog, "b4")
-    commit_components(catalog, reduced(catalog, "b4", fit=False))
-
-    for late in (slow, quick):
-        with pytest.raises(StaleManifestError):
-            commit_components(catalog, late)
-
-    assert keys(catalog, "components") == sorted(KEYS[:3])
-
-
-@pytest.mark.parametrize("wrong", ["too few", "too many"])
-def test_a_kept_version_must_get_exactly_what_it_lacks(catalog: Catalog, wrong: str) -> None:
-    """A step that forgot an image, or projected one again, is refused before anything changes."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    put(KEYS[2])
-    ingest(catalog, "b2")
-    old = [row for row in table_rows(catalog, "components") if row["image_key"] == KEYS[0]]
-    add = [row | {"batch": "b2"} for row in old]
-    edit = {"too few": lambda rows: rows[1:], "too many": lambda rows: rows + add}[wrong]
-
-    with pytest.raises(ReconciliationError):
-        commit_components(catalog, reduced(catalog, "b2", fit=False, edit=edit))
-
-    assert keys(catalog, "components") == [KEYS[0]]
-
-
-def test_an_older_feature_models_version_becomes_current_again(catalog: Catalog) -> None:
-    """Going back to a feature model brings its version back, in the commit of its new rows."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    sensed(catalog, "b2", model=OTHER_MODEL)
-    commit_features(catalog, manifest_uri("b2"), featurized("b2", model=OTHER_MODEL))
-    commit_components(catalog, reduced(catalog, "b2", model=OTHER_MODEL))
-    put(KEYS[1])
-    ingest(catalog, "b3")
-
-    commit_components(catalog, reduced(catalog, "b3", fit=False))
-
-    rows = read("components", catalog).to_arrow().to_pylist()
-    assert sorted((row["image_key"], row["model_version"]) for row in rows) == [
-        (KEYS[0], "b1-1"),
-        (KEYS[1], "b1-1"),
-    ]
 
 
 def test_a_table_with_delete_files_is_refused() -> None:

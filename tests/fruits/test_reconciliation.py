@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pyiceberg.catalog import Catalog
 
-from fruits.commits import commit_components, commit_features
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
 from fruits.errors import MissingObjectError, ReconciliationError
 from fruits.lake import open_table
 from tests.fruits.lake_support import (

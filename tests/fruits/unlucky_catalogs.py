@@ -12,7 +12,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import OutputFile
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from fruits.commits import commit_components, commit_features, commit_removals
+from fruits.commits import commit_features, commit_removals
+from fruits.component_commits import commit_components
 from fruits.lake import open_catalog
 
 KILLED = 137

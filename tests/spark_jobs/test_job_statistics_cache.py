@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fruits_jobs import statistics_cache
 from fruits_jobs.data_files import DataFile, identified
 from fruits_jobs.file_sets import FileSet, file_sets, terms
 from fruits_jobs.objects import bucket_store, read_bytes, write_bytes
@@ -307,3 +308,23 @@ def test_spark_sums_what_a_loop_sums(spark, table):
     assert (first.loaded, first.computed) == (0, 600)
     assert (second.loaded, second.computed) == (600, 0)
     assert done.value == 1200
+
+
+def test_the_driver_adds_up_a_handful_whatever_the_number_of_tasks(spark, table, monkeypatch):
+    """A sum has 13 MB for real features: a thousand of them would end the driver."""
+    for seed in range(40):
+        table.add(vectors(30, seed))
+    added = []
+
+    def add_here(one: Sum, other: Sum) -> Sum:
+        added.append(None)  # a worker has a list of its own
+        return one + other
+
+    monkeypatch.setattr(statistics_cache, "SMALLEST_TASK", 1)
+    monkeypatch.setattr(statistics_cache, "add", add_here)
+    done = spark.sparkContext.accumulator(0)
+
+    found = cached_statistics(spark.sparkContext, table.data_files(), opened(table), done)
+
+    assert_exact(found.statistics, table.vectors)
+    assert len(added) < 5

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +124,92 @@ def test_the_model_is_readable_in_its_three_forms(spark, storage, commit):
     assert described["variance_target_met"] is True
     assert (described["features_snapshot_id"], described["feature_model"]) == (7, "m")
     assert len(described["explained_variance_ratio"]) == described["k"] == loaded.pc.numCols
+
+
+PLAIN = """
+import json, sys
+from pyspark.ml.feature import PCAModel
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.sql import SparkSession
+
+model, features, output = sys.argv[1:]
+spark = SparkSession.builder.master("local[1]").getOrCreate()
+vectors = array_to_vector("features").alias("features")
+rows = spark.read.parquet(features).select("image_key", vectors)
+found = PCAModel.load(model).transform(rows)
+pairs = found.select("image_key", vector_to_array("components").alias("components")).collect()
+json.dump({row.image_key: row.components for row in pairs}, open(output, "w"))
+"""
+
+
+def test_a_plain_spark_session_projects_as_the_table(spark, storage, commit, tmp_path):
+    """With nothing but pyspark, the model gives each image its components, less an offset."""
+    X = commit(vectors())
+    result = pca(arguments("--k", "6", "--scaler", "standard"), spark)
+    lake, output = storage.folder / "fruits-lake", tmp_path / "found.json"
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTHONPATH"))}
+    words = [f"file://{lake}/models/pca/b-1/PCAModel", f"file://{lake}/{TABLE}", str(output)]
+
+    subprocess.run(
+        [sys.executable, "-c", PLAIN, *words], env=plain, cwd=tmp_path, check=True, timeout=600
+    )
+
+    by_spark, offset = json.loads(output.read_text()), np.array(result["model"]["spark_offset"])
+    table = components(storage.folder, result)
+    ours = dict(zip(table["image_key"].to_pylist(), table["components"].to_pylist(), strict=True))
+    assert set(by_spark) == set(ours)
+    norm = np.linalg.norm(X)
+    difference = [np.array(by_spark[key]) - offset - ours[key] for key in ours]
+    assert np.linalg.norm(difference) <= 1e-6 * norm
+
+
+def test_the_model_comes_with_plots_and_figures(spark, storage, commit):
+    """Of a sample of all images: with few of them, of every one."""
+    commit(vectors())
+
+    result = pca(arguments("--k", "6"), spark)
+
+    model = result["model"]
+    folder = storage.folder / "fruits-lake/models/pca/b-1"
+    assert sorted(model["plots"]) == sorted(
+        path.name for path in folder.iterdir() if path.suffix in (".png", ".svg")
+    )
+    assert len(model["plots"]) == 4
+    assert model["quality"]["sampled_images"] == 300
+    assert 0 <= model["quality"]["label_accuracy_after"] <= 1
+
+
+def test_a_large_table_is_sampled_evenly(spark, storage, commit, monkeypatch):
+    """Images of every file are drawn, about as many as wanted, the same ones each time."""
+    commit(vectors(3000), files=3)
+    seen = []
+    monkeypatch.setattr("pca.SAMPLE", 600)
+    monkeypatch.setattr("pca.quality", lambda sample, basis: seen.append(sample) or {})
+
+    for _ in range(2):
+        pca(arguments("--k", "2"), spark)
+
+    first, second = (sorted(sample["image_key"].to_pylist()) for sample in seen)
+    numbers = np.array([int(key[-8:-4]) for key in first])
+    assert first == second
+    assert 450 < len(set(first)) < 750
+    assert len(set(first)) == len(first)
+    assert np.bincount(numbers // 1000, minlength=3).min() > 130
+
+
+def test_a_plot_that_cannot_be_drawn_costs_nothing_else(spark, storage, commit, monkeypatch):
+    """The step succeeds, and result, model and log say what is missing."""
+    commit(vectors(50))
+
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("No module named 'matplotlib'")
+
+    monkeypatch.setattr("pca.write_plots", fail)
+    result = pca(arguments("--k", "2"), spark)
+
+    assert result["components"]["rows"] == 50
+    assert result["model"]["plots"] == []
+    assert result["warnings"] == ["there are no plots: ImportError: No module named 'matplotlib'"]
 
 
 def test_an_unmet_target_is_in_result_model_and_log(spark, storage, commit, capsys):

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.catalog import Catalog
 
 SHOWN = 20
@@ -78,16 +79,29 @@ class Past:
         return next((one for one in self.batches if one.row["batch"] == name), None)
 
 
-def read_past(catalog: Catalog) -> Past:
-    """Return the last 20 batches; none if no batch was reported yet."""
-    from pyiceberg.exceptions import NoSuchTableError
+class PastReader:
+    """Reads `runs`, again only if a batch was reported since it was read."""
 
-    from fruits.runs import read_runs
+    def __init__(self) -> None:
+        self._known: tuple[str, Past] | None = None
 
-    try:
-        rows = read_runs(catalog, *COLUMNS)
-    except NoSuchTableError:
-        return Past((), 0, None)
+    def read(self, catalog: Catalog) -> Past:
+        """Return the last 20 batches; none if no batch was reported yet."""
+        from pyiceberg.exceptions import NoSuchTableError
+
+        from fruits.lake import open_table
+        from fruits.runs import rows_of
+
+        try:
+            table = open_table("runs", catalog)
+        except NoSuchTableError:
+            return Past((), 0, None)
+        if self._known is None or self._known[0] != table.metadata_location:
+            self._known = table.metadata_location, _past(rows_of(table, *COLUMNS))
+        return self._known[1]
+
+
+def _past(rows: pa.Table) -> Past:
     empty = dict.fromkeys(COLUMNS)
     shown = [empty | row for row in rows.slice(0, SHOWN).to_pylist()]
     batches = tuple(PastBatch(row, json.loads(row["quarantine_reasons"] or "{}")) for row in shown)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from fruits.page.clusters_now import LiveCluster, live_clusters
 from fruits.page.findings import Finding, recent_findings
 from fruits.page.models import PcaModel, read_model
-from fruits.page.month import Month, read_month
-from fruits.page.past import Past, read_past
+from fruits.page.month import Ledger, Month, read_month
+from fruits.page.past import Past, PastReader
 from fruits.page.waiting import Waiting, waiting
 from fruits.sensings import Sensing, read_sensing
 from fruits.settings import Settings
@@ -64,6 +64,7 @@ class Reader:
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._kept: Readings | None = None
+        self._ledger, self._past = Ledger(), PastReader()
 
     def read(self) -> Readings:
         """Return what there is now, or was a few seconds ago."""
@@ -77,10 +78,10 @@ class Reader:
         lake, now = self.settings.lake, datetime.now(UTC)
         with ThreadPoolExecutor(5) as pool:
             clusters = pool.submit(_part, "live clusters", self._clusters)
-            month = pool.submit(_part, "the month", lambda: read_month(self.settings))
+            month = pool.submit(_part, "the month", lambda: read_month(self.settings, self._ledger))
             findings = pool.submit(_part, "findings", lambda: recent_findings(lake, now))
             sensing = pool.submit(_part, "the last sensing", lambda: read_sensing(lake))
-            past = _part("runs", lambda: read_past(_catalog()))
+            past = _part("runs", lambda: self._past.read(_catalog()))
             return Readings(
                 now,
                 clusters.result(),
