@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def export_onnx(backbone: str, weights: Path, output: Path) -> float:
     if not difference <= TOLERANCE:  # NaN is no small difference
         raise NetworksDiffer(backbone, difference)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.name}.partial")
+    # Another process may be making the same file at this moment.
+    partial = output.with_name(f"partial-{secrets.token_hex(4)}-{output.name}")
     partial.write_bytes(model)
     partial.replace(output)
     return difference
