@@ -129,19 +129,19 @@ $(PEERS)/.ready: benchmarks/requirements.txt $(READY)
 
 .PHONY: bench
 bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
-	@$(BIN)/python benchmarks/bench_featurize.py $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
+	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
 	--peers-python $(PEERS)/bin/python --output var/bench/featurize.json
-	@$(BIN)/python benchmarks/bench_sensing.py --keys $(KEYS) --output var/bench/sensing.json
+	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json
 
 .PHONY: bench-quick
 bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (under 5 minutes)
-	@$(BIN)/python benchmarks/bench_featurize.py step reading --quick --images "$(IMAGES)" \
+	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images "$(IMAGES)" \
 	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
-	@$(BIN)/python benchmarks/bench_sensing.py --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
+	@$(BIN)/python -m benchmarks.bench_sensing --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
 
 .PHONY: bench-sensing
 bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")
-	@$(BIN)/python benchmarks/bench_sensing.py --keys $(KEYS) --output var/bench/sensing.json
+	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json
 
 .PHONY: bench-pca
 bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")

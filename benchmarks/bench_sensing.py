@@ -67,7 +67,7 @@ def main() -> None:
 
 def figure(keys: int) -> dict[str, Any]:
     """Return one measurement, made in a new process."""
-    command = [sys.executable, __file__, "--measure", str(keys)]
+    command = [sys.executable, "-m", "benchmarks.bench_sensing", "--measure", str(keys)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     content: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     told = f"{content['seconds']:.1f} s, {content['peak_mb']:.0f} MB"

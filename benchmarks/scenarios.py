@@ -32,13 +32,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: images of a step, small objects, large photos, thumbnails, repetitions."""
+    """How much is run: images of a step, small objects, large photos, thumbnails, repetitions.
+
+    *thorough* runs both forms of each peer, ours twice, and counts requests.
+    """
 
     images: int
     small: int
     photos: int
     thumbnails: int
     repetitions: int
+    thorough: bool = True
 
     def repeated(self, times: int) -> Size:
         """Return the same with other repetitions."""
@@ -149,23 +153,33 @@ def step(bench: Bench) -> dict[str, Any]:
         bench.figure("ours, step, cold", "cold", work, warm_ups=0),
         bench.figure("ours, S3 to committed tables, cold", "end_to_end", work, warm_ups=0),
         *_peers(bench, work),
-        # Once more: had the machine changed meanwhile, this would tell.
-        bench.figure("ours, step, steady state, again", "ours", work),
     ]
+    if bench.size.thorough:  # had the machine changed meanwhile, this would tell
+        rows.append(bench.figure("ours, step, steady state, again", "ours", work))
     return _table(rows)
 
 
 def _peers(bench: Bench, work: Workload, **changes: Any) -> list[Row]:
-    forms = [(form, {"options": {"form": form}} | changes) for form in ("images", "bytes")]
-    tensors = [(form, {"options": {"form": form}} | changes) for form in ("tensor", "bytes")]
+    thorough = bench.size.thorough
+
+    def forms(*names: str) -> list[tuple[str, dict[str, Any]]]:
+        chosen = names if thorough else names[-1:]
+        return [(form, {"options": {"form": form}} | changes) for form in chosen]
+
     return [
         bench.figure("notebook-style, Keras predict", "notebook", work, **changes),
         *(
             bench.figure(f"predict_batch_udf, ONNX Runtime, {form}", "predict_batch", work, **more)
-            for form, more in tensors
+            for form, more in forms("tensor", "bytes")
         ),
-        *(bench.peer(f"Ray Data, {form}", "ray_data", work, **more) for form, more in forms),
-        *(bench.peer(f"Daft, {form}", "daft_frame", work, **more) for form, more in forms),
+        *(
+            bench.peer(f"Ray Data, {form}", "ray_data", work, **more)
+            for form, more in forms("images", "bytes")
+        ),
+        *(
+            bench.peer(f"Daft, {form}", "daft_frame", work, **more)
+            for form, more in forms("images", "bytes")
+        ),
     ]
 
 
@@ -222,7 +236,8 @@ def reading(bench: Bench) -> dict[str, Any]:
         bench.figure("step, bytes already in memory", "ours_in_memory", work),
         bench.figure("step, bytes from S3", "ours", work),
     ]
-    return _table(rows) | {"requests": counted(bench, bench.size.small)}
+    requests = counted(bench, bench.size.small) if bench.size.thorough else {}
+    return _table(rows) | {"requests": requests}
 
 
 def memory(bench: Bench) -> dict[str, Any]:

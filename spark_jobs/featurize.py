@@ -94,7 +94,7 @@ def read_network(arguments: argparse.Namespace) -> Network:
     """Read what the engine needs from S3, once; ValueError if it is not --feature-model's."""
     if arguments.engine == "onnxruntime":
         model = read_bytes(arguments.network, arguments.region)
-        engine = OnnxEngine(model)
+        engine = OnnxEngine(model, to_run=False)
         _check_name(arguments.feature_model, engine.feature_model, arguments.network)
         return Network(model, sha256_of(model), engine.length)
     data = read_bytes(arguments.weights, arguments.region)

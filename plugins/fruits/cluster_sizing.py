@@ -6,6 +6,7 @@ what a large one gets follows from prices, the manifest, and how fast earlier ba
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ START_SECONDS, OTHER_SECONDS = 420.0, 180.0
 # The share of the cap that an estimate may fill: it is an estimate.
 CAP_SHARE = 0.75
 RUNS_LOOKED_AT = 20
-PRIOR_WEIGHT = 0.25  # of what is assumed, beside a measured batch
+PRIOR_WEIGHT = 1 / 16  # of what is assumed, beside a measured batch
 COLUMNS = (
     "engine",
     "worker_instance_type",
@@ -94,12 +95,9 @@ def fit_speed(runs: Iterable[Mapping[str, Any]]) -> Speed:
     batches that did not get so far are left out.
     """
     measured = [run for run in runs if run["featurize_seconds"] and run["added"] and run["workers"]]
-    slope, fixed = 1 / ASSUMED_RATE, ASSUMED_FIXED_SECONDS
+    slope, fixed, prior = 1 / ASSUMED_RATE, ASSUMED_FIXED_SECONDS, math.sqrt(PRIOR_WEIGHT)
     # seconds = fixed + slope * work, each equation divided by what its seconds are.
-    equations = [
-        (PRIOR_WEIGHT / fixed, 0.0, PRIOR_WEIGHT),
-        (0.0, PRIOR_WEIGHT / slope, PRIOR_WEIGHT),
-    ]
+    equations = [(prior / fixed, 0.0, prior), (0.0, prior / slope, prior)]
     for run in measured:
         load = Load(run["added"], run["added_bytes"] or 0)
         work = load.inferences / (run["workers"] * run["worker_vcpus"])

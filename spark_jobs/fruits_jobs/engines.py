@@ -24,10 +24,13 @@ class Engine(Protocol):
 class OnnxEngine:
     """ONNX Runtime on one thread, from the bytes of an exported network."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, *, to_run: bool = True) -> None:
+        """Load *model*; if it is not *to_run*, only to know what it is, which is faster."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        if not to_run:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Spark runs one task per core: threads of our own would only fight over them.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

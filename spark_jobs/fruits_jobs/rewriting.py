@@ -44,7 +44,7 @@ def read_rewrites(uri: str, region: str, keep: Collection[str]) -> list[Rewrite]
     """
     with open_parquet(uri, region) as file:
         rows = file.read()
-    rows = rows.filter(pc.invert(pc.is_in(rows["image_key"], pa.array(keep, pa.string()))))
+    rows = rows.filter(pc.invert(pc.is_in(rows["image_key"], pa.array(sorted(keep), pa.string()))))
     return [
         Rewrite(name, rows.filter(pc.field("uri") == name)["position"].to_numpy())
         for name in pc.unique(rows["uri"]).to_pylist()
