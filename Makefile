@@ -28,12 +28,15 @@ FORMAT  ?= parquet
 WIDE    ?=
 VERSION ?=
 OUTPUT  ?=
-# Sizes of a benchmark of PCA.
+# Sizes of the benchmarks of PCA and of sensing.
 ROWS    ?= 20000 100000 300000
+KEYS    ?= 1000000 10000000
+# Ray and Daft, which only the benchmarks need.
+PEERS   := .venv-bench
 
 .PHONY: help
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
 	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
@@ -91,8 +94,12 @@ export: $(READY)  ## Write a table to a file (WHAT=components FORMAT=csv), or th
 	$$run $(BIN)/python -m fruits.exports $(WHAT) --format $(FORMAT) \
 	$(if $(WIDE),--wide) $(if $(VERSION),--model-version "$(VERSION)") $(if $(OUTPUT),--output "$(OUTPUT)")
 
+.PHONY: browser
+browser: $(READY)
+	@$(BIN)/python -m tests.browser.chromium >/dev/null || true
+
 .PHONY: test
-test: $(READY)  ## Run every test
+test: browser  ## Run every test
 	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 .PHONY: chaos
@@ -101,10 +108,40 @@ chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print wh
 	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
 
+.PHONY: bench-page
+bench-page: $(READY)  ## Time the page in Airflow over a lake of 3,000 batches
+	@$(BIN)/python -m benchmarks.page
+
+.PHONY: screenshots
+screenshots: browser  ## Take the pictures in docs/screenshots, and all others in var/screenshots
+	@$(BIN)/python -m tests.browser.screenshots
+
 .PHONY: test-compose
 test-compose: $(READY)  ## Run docker-compose.yaml for real: up, ingest, restart, check, down (needs Docker)
 	@docker build $(DOCKER_BUILD_OPTIONS) --tag fruits-ingestion:0.1.0 .
 	@FRUITS_TEST_COMPOSE=1 $(BIN)/pytest -q tests/compose/test_compose_up.py
+
+$(PEERS)/.ready: benchmarks/requirements.txt $(READY)
+	@echo "Installing the peers into $(PEERS) ..."
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(PEERS)/bin/python benchmarks/requirements.txt
+	@touch $@
+
+.PHONY: bench
+bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
+	@$(BIN)/python benchmarks/bench_featurize.py $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
+	--peers-python $(PEERS)/bin/python --output var/bench/featurize.json
+	@$(BIN)/python benchmarks/bench_sensing.py --keys $(KEYS) --output var/bench/sensing.json
+
+.PHONY: bench-quick
+bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (under 5 minutes)
+	@$(BIN)/python benchmarks/bench_featurize.py step reading --quick --images "$(IMAGES)" \
+	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
+	@$(BIN)/python benchmarks/bench_sensing.py --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
+
+.PHONY: bench-sensing
+bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")
+	@$(BIN)/python benchmarks/bench_sensing.py --keys $(KEYS) --output var/bench/sensing.json
 
 .PHONY: bench-pca
 bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
@@ -142,6 +179,7 @@ lock: $(READY)  ## Make the requirements*.txt again from the .in files
 	@$(LOCK) requirements.in -o requirements.txt
 	@$(LOCK) -c requirements.txt requirements-local.in -o requirements-local.txt
 	@$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	@$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 	@$(LOCK) requirements-aws.in -o requirements-aws.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements.in -o bootstrap/node/requirements.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements-tensorflow.in -o bootstrap/node/requirements-tensorflow.txt

@@ -22,7 +22,8 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **What may it cost?** No cluster whose worst case is above *Most money*, and none that would bring
   the month above `FRUITS_MONTH_CAP_MONEY`: `reserve_cluster` fails with the arithmetic.
 * **What did it cost?** `terminate_cluster` writes it to the ledger in the lake, `report` a row to
-  the table `runs` and `report.json` to the lake.
+  the table `runs`, and the batch's report to the lake: its button on the task opens it, and the
+  page *Fruits!* in Airflow's menu lists them all.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
   *mark success* of the run. Where it cannot run (the DAG is paused, the run deleted, Airflow down)
   the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
@@ -39,11 +40,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from fruits import ingestion
 from fruits.batches import batch_id
-from fruits.operators import CreateClusterOperator
+from fruits.operators import CreateClusterOperator, ReportOperator
 from fruits.params import ingestion_params, run_settings
-from fruits.reports import write_report
 from fruits.retries import TransientFailures
-from fruits.run_facts import failed_tasks, run_facts
+from fruits.run_facts import failed_tasks
 from fruits.sensors import ChangesSensor, ClusterSensor, StepSensor
 from fruits.settings import load_settings
 from fruits.step_runs import attempt_of
@@ -83,7 +83,7 @@ def commit_removals(found: dict[str, Any], params: dict[str, Any]) -> dict[str, 
 @task.short_circuit(ignore_downstream_trigger_rules=False)
 def any_to_process(found: dict[str, Any]) -> bool:
     """Skip the cluster when there is nothing to compute."""
-    return bool(found["reduce"])
+    return ingestion.anything_to_compute(found)
 
 
 @task
@@ -97,7 +97,7 @@ def reserve_cluster(
     found: dict[str, Any], staged: dict[str, Any], params: dict[str, Any]
 ) -> dict[str, Any]:
     """Check the worst case against both caps, grant the lease, and build the cluster's request."""
-    return ingestion.reserve(run_settings(params), found["batch"], staged)
+    return ingestion.reserve(run_settings(params), found["batch"], staged, found)
 
 
 @task(outlets=[FEATURES])
@@ -122,12 +122,6 @@ def commit_components(found: dict[str, Any], step: dict[str, str], params: dict[
 def terminate_cluster(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
     """End every cluster that carries the run's token, and write down what they cost."""
     return ingestion.terminate(run_settings(params), batch_id(dag_run.run_after, dag_run.run_id))
-
-
-@task
-def report(params: dict[str, Any], ti: Any, dag_run: Any) -> dict[str, Any]:
-    """Write the batch's row of `runs` and its report.json, however the run ended."""
-    return write_report(run_facts(ti, dag_run), run_settings(params))
 
 
 @task
@@ -211,7 +205,7 @@ with DAG(
     )
     # Teardowns, although they tear nothing down: when a run is marked failed, all other tasks that
     # have not begun are skipped, and a run without a failed task at its end turns green again.
-    reported = report().as_teardown()
+    reported = ReportOperator(task_id="report").as_teardown()
     watched = watcher().as_teardown(on_failure_fail_dagrun=True)
 
     sense >> removals >> needed >> stage >> reserve >> create >> ready >> featurize >> features

@@ -23,6 +23,7 @@ from fruits_jobs.objects import read_bytes, write_json
 from fruits_jobs.outcome_files import SCHEMAS, Destination
 from fruits_jobs.progress import Progress, say
 from fruits_jobs.ranges import RowRange, rows_per_file, task_ranges
+from fruits_jobs.rewriting import changed_keys, read_rewrites, rewrite_files
 from fruits_jobs.sessions import run_step, spark_session
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def featurize(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, A
     ranges = task_ranges(sizes, spark.sparkContext.defaultParallelism)
     prepared = time.perf_counter() - clock
     written, busy = _run(arguments, spark, network, ranges)
+    rewritten = _replace_files(arguments, spark, written, busy)
     result = {
         "step": "featurize",
         "batch": arguments.batch,
@@ -76,6 +78,7 @@ def featurize(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, A
         "engine": arguments.engine,
         "images": len(sizes),
         **{kind: _listing(kind, written) for kind in SCHEMAS},
+        "rewritten": rewritten,
         "seconds": {"prepare": prepared, **busy, "total": time.perf_counter() - clock},
         "versions": _versions(arguments.engine),
         "started_at": started.isoformat(),
@@ -121,6 +124,20 @@ def _run(
         "waiting_core_seconds": counters.waiting.value,
     }
     return written, busy
+
+
+def _replace_files(
+    arguments: argparse.Namespace, spark: SparkSession, written: list[Row], busy: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Copy the committed files that lose rows to what this step brings; note how long it took."""
+    if not arguments.rewrites:
+        return []
+    clock = time.perf_counter()
+    changed = changed_keys(written, arguments.region)
+    rewrites = read_rewrites(arguments.rewrites, arguments.region, changed)
+    rewritten = rewrite_files(spark, rewrites, arguments.features, arguments.region)
+    busy["rewrite"] = time.perf_counter() - clock
+    return rewritten
 
 
 def _task(arguments: argparse.Namespace, network: Network, images: int) -> FeaturizeTask:

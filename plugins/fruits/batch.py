@@ -96,7 +96,7 @@ class ShellRun:
         with self.terminal.stage("Upload what the cluster runs"):
             staged = ingestion.stage(self.settings)
         with self.terminal.stage("Create a cluster"):
-            promise = ingestion.reserve(self.settings, token, staged)
+            promise = ingestion.reserve(self.settings, token, staged, self.sensed)
             self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
             self.summary[f"promised or spent in {promise['month']}"] = (
                 f"{promise['month_so_far']:.2f} of {self.settings.month_cap_money:.2f} "

@@ -17,7 +17,7 @@ from pyiceberg.table import Table
 from fruits.discovery import require_bucket
 from fruits.errors import TooManyQuarantinedError, TooManyRemovedError
 from fruits.lake import FEATURE_MODEL, IMAGES_BUCKET, LakeFile, equals, open_table, scan_files
-from fruits.manifests import Manifest, read_list, read_manifest
+from fruits.manifests import Manifest, load_manifest, read_manifest
 from fruits.reconciliation import reconcile_features
 from fruits.results import FeaturizeResult, read_featurize_result
 from fruits.rewrites import Rewriter
@@ -38,13 +38,17 @@ class Removals:
 
 @dataclass(frozen=True)
 class Featurized:
-    """What became of a batch's images; *replaced* rows of features went for newer ones."""
+    """What became of a batch's images; *replaced* rows of features went for newer ones.
+
+    *seconds* is how long the step took that made them.
+    """
 
     features: int
     quarantined: int
     changed: int
     replaced: int
     reasons: dict[str, int]
+    seconds: float | None = None
 
 
 def commit_removals(
@@ -61,7 +65,7 @@ def commit_removals(
     _refuse_mass_removal(manifest, max_removed_share, confirmed=confirmed)
     mark = Mark(manifest.batch, "removals", manifest.digest)
     with scratch() as space:
-        _load_manifest(space, manifest_uri)
+        load_manifest(space, manifest_uri)
         space.run(
             "CREATE TABLE doomed AS SELECT image_key, etag FROM removed"
             " WHERE reason = 'deleted' OR image_key NOT IN (SELECT image_key FROM expected)"
@@ -101,14 +105,14 @@ def commit_features(
         # Made before: its files may have been rewritten since, so they are not checked again.
         return _featurized(result, committed("features", made))
     with scratch() as space:
-        _load_manifest(space, manifest_uri)
+        load_manifest(space, manifest_uri)
         length = _vector_length(features, manifest.feature_model)
         reconcile_features(space, features.io, result, manifest, length)
         _refuse_mass_quarantine(result, max_quarantine_share)
         _choose_replaced(space)
         quarantine = open_table("quarantine", catalog)
         _commit_swap(quarantine, mark, Rewriter(space, manifest.batch), result.quarantine)
-        rewriter = Rewriter(space, manifest.batch, partition=manifest.feature_model)
+        rewriter = Rewriter(space, manifest.batch, manifest.feature_model, result.rewritten)
         done = _commit_swap(features, mark, rewriter, result.features, properties)
     return _featurized(result, done)
 
@@ -133,16 +137,6 @@ def _commit_swap(
     done = commit_once(table, mark, plan)
     log.info("%s of %s: %s", mark.kind, mark.batch, done)
     return done
-
-
-def _load_manifest(space: Scratch, manifest_uri: str) -> None:
-    """Make the tables `expected` (image_key, etag) and `removed` (…, reason) of a manifest."""
-    space.run("CREATE TABLE expected (image_key VARCHAR, etag VARCHAR)")
-    space.run("CREATE TABLE removed (image_key VARCHAR, etag VARCHAR, reason VARCHAR)")
-    added = read_list(manifest_uri, "added", space.folder)
-    space.insert_all("expected", "SELECT image_key, etag FROM incoming", added)
-    removed = read_list(manifest_uri, "removed", space.folder)
-    space.insert_all("removed", "SELECT image_key, etag, reason FROM incoming", removed)
 
 
 def _choose_replaced(space: Scratch) -> None:
@@ -176,7 +170,8 @@ def _featurized(result: FeaturizeResult, done: Committed) -> Featurized:
         sum(file.rows for file in files)
         for files in (result.features, result.quarantine, result.changed)
     )
-    return Featurized(features, quarantined, changed, done.rows_removed, result.reasons)
+    facts = result.reasons, result.seconds
+    return Featurized(features, quarantined, changed, done.rows_removed, *facts)
 
 
 def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -> None:

@@ -12,7 +12,9 @@ removed  in a table, but not listed: "deleted" when the key is gone, "replaced" 
 deferred added, but beyond `max_images`; the oldest come first. What a deferred version replaces is
          not removed: the image keeps its old row until the new one is there.
 
-Everything per key happens in Arrow and DuckDB, so memory does not grow with the bucket.
+Everything per key happens in Arrow and DuckDB, so memory does not grow with the bucket. Versions
+are compared by a number, 128 bits of MD5 over etag and key: ten million of them fit in memory where
+their names would not, and two of them share one with a chance of about 1 in 10^25.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
@@ -44,10 +45,11 @@ from fruits.manifests import (
     write_list,
 )
 from fruits.objects import split_uri
-from fruits.scratch import MEMORY_LIMIT, Scratch, scratch
+from fruits.scratch import MEMORY_LIMIT, ROWS_PER_INSERT, Scratch, scratch
 
 log = logging.getLogger(__name__)
 
+VERSION = "md5_number(etag || ' ' || image_key)"  # an etag has no spaces
 IMAGE = r"\.(jpg|jpeg|png|webp|bmp|gif|tif|tiff)$"
 EXTENSIONS_COUNTED = 20
 PROGRESS_SECONDS = 5.0
@@ -80,46 +82,60 @@ class Comparison:
     scratch: Scratch
     feature_model: str
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: list[tuple[str, pa.RecordBatch]] = field(default_factory=list)
+    _listed: int = 0
     _reported: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.scratch.run(
             "CREATE TABLE listed (folder VARCHAR NOT NULL, image_key VARCHAR NOT NULL,"
             " etag VARCHAR NOT NULL, size_bytes BIGINT NOT NULL,"
-            " last_modified TIMESTAMPTZ NOT NULL)"
+            " last_modified TIMESTAMPTZ NOT NULL, version UHUGEINT NOT NULL)"
         )
         self.scratch.run(
             "CREATE TABLE known (image_key VARCHAR NOT NULL, etag VARCHAR NOT NULL,"
-            " processed BOOLEAN NOT NULL)"
+            " processed BOOLEAN NOT NULL, version UHUGEINT NOT NULL)"
         )
 
     def add(self, folder: str, batch: pa.RecordBatch) -> None:
         """Take listed objects of *folder*."""
         with self._lock:
-            self.scratch.insert("listed", "SELECT ?, * FROM incoming", batch, folder)
+            self._waiting.append((folder, batch))
+            self._listed += batch.num_rows
+            if sum(rows.num_rows for _, rows in self._waiting) >= ROWS_PER_INSERT:
+                self._insert_listed()
             if time.monotonic() - self._reported > PROGRESS_SECONDS:
                 self._reported = time.monotonic()
-                log.info("%d objects listed", self.scratch.value("SELECT count(*) FROM listed"))
+                log.info("%d objects listed", self._listed)
 
     def forget(self, folder: str) -> None:
         """Drop the listed objects of *folder*."""
         with self._lock:
+            self._insert_listed()
             self.scratch.run("DELETE FROM listed WHERE folder = ?", folder)
+            self._listed = self.scratch.value("SELECT count(*) FROM listed")
 
-    def add_known(self, batch: pa.RecordBatch, *, processed: bool) -> None:
-        """Take table rows; *processed* if this feature model need not see these versions again."""
-        self.scratch.insert("known", "SELECT image_key, etag, ? FROM incoming", batch, processed)
+    def add_known(self, batches: Iterable[pa.RecordBatch], *, processed: bool | None) -> None:
+        """Take table rows; *processed* if this feature model need not see these versions again.
+
+        None: each row's feature_model says so.
+        """
+        done = "feature_model = ?" if processed is None else "?"
+        select = f"SELECT image_key, etag, {done}, {VERSION} FROM incoming"
+        value = self.feature_model if processed is None else processed
+        self.scratch.insert_all("known", select, batches, value)
 
     def compare(self, bucket: str, max_images: int | None) -> None:
         """Make the tables `added` and `removed` out of `listed` and `known`."""
+        self._insert_listed()
         run = self.scratch.run
         run(
-            "CREATE VIEW images AS SELECT image_key, etag, size_bytes, last_modified FROM listed"
-            f" WHERE regexp_matches(lower(image_key), '{IMAGE}')"
+            "CREATE VIEW images AS SELECT image_key, etag, size_bytes, last_modified, version"
+            f" FROM listed WHERE regexp_matches(lower(image_key), '{IMAGE}')"
         )
         run(
-            "CREATE TABLE fresh AS SELECT * FROM images ANTI JOIN"
-            " (SELECT DISTINCT image_key, etag FROM known WHERE processed) USING (image_key, etag)"
+            "CREATE TABLE fresh AS SELECT image_key, etag, size_bytes, last_modified FROM images"
+            " ANTI JOIN (SELECT version FROM known WHERE processed) USING (version)"
         )
         run(
             "CREATE TABLE added AS SELECT image_key, ? || image_key AS image_uri,"
@@ -129,14 +145,27 @@ class Comparison:
             *([f"s3://{bucket}/"] if max_images is None else [f"s3://{bucket}/", max_images]),
         )
         run(
-            "CREATE TABLE removed AS SELECT image_key, ? || image_key AS image_uri, known.etag,"
-            " CASE WHEN images.etag IS NULL THEN 'deleted' ELSE 'replaced' END AS reason"
-            " FROM (SELECT DISTINCT image_key, etag FROM known) known"
-            " LEFT JOIN images USING (image_key)"
-            " WHERE known.etag IS DISTINCT FROM images.etag AND image_key NOT IN"
+            "CREATE TABLE gone AS SELECT DISTINCT image_key, etag FROM known"
+            " ANTI JOIN (SELECT version FROM images) USING (version)"
+        )
+        run("CREATE TABLE still AS SELECT image_key FROM images SEMI JOIN gone USING (image_key)")
+        run(
+            "CREATE TABLE removed AS SELECT image_key, ? || image_key AS image_uri, etag,"
+            " CASE WHEN image_key IN (SELECT image_key FROM still) THEN 'replaced'"
+            " ELSE 'deleted' END AS reason"
+            " FROM gone WHERE image_key NOT IN"
             " (SELECT image_key FROM fresh ANTI JOIN added USING (image_key))",
             f"s3://{bucket}/",
         )
+
+    def _insert_listed(self) -> None:
+        if self._waiting:
+            rows = pa.Table.from_batches([batch for _, batch in self._waiting])
+            folders = [pa.repeat(folder, batch.num_rows) for folder, batch in self._waiting]
+            rows = rows.append_column("folder", pa.chunked_array(folders, pa.string()))
+            select = f"SELECT folder, * EXCLUDE (folder), {VERSION} FROM incoming"
+            self.scratch.insert("listed", select, rows)
+            self._waiting = []
 
     def added(self) -> Iterator[pa.RecordBatch]:
         """Yield the images to featurize, sorted by label and image_key."""
@@ -180,8 +209,7 @@ class Comparison:
 
     def rows_under_prefix(self) -> int:
         """Count the distinct image versions that the tables hold under the prefix."""
-        query = "SELECT count(*) FROM (SELECT DISTINCT image_key, etag FROM known)"
-        return int(self.scratch.value(query))
+        return int(self.scratch.value("SELECT count(DISTINCT version) FROM known"))
 
     def added_bytes(self) -> int:
         """Sum the sizes of the images to featurize."""
@@ -230,7 +258,6 @@ def sense(
             digest=lists.digest(),
         )
         publish(manifest, lists, manifest_uri)
-    log.info("Sensed %s: %s", images_uri, manifest.counts)
     return Changes(
         manifest_uri,
         batch,
@@ -259,14 +286,10 @@ def require_bucket(features: Table, bucket: str) -> None:
 
 def _add_known(comparison: Comparison, features: Table, catalog: Catalog, prefix: str) -> None:
     under = starts_with("image_key", prefix)
-    for batch in _key_batches(features, under, "feature_model"):
-        done = pc.equal(batch["feature_model"], pa.scalar(comparison.feature_model))
-        comparison.add_known(batch.filter(done), processed=True)
-        comparison.add_known(batch.filter(pc.invert(done)), processed=False)
-    for batch in _key_batches(open_table("quarantine", catalog), under):
-        comparison.add_known(batch, processed=True)
-    for batch in _key_batches(open_table("components", catalog), under):
-        comparison.add_known(batch, processed=False)
+    comparison.add_known(_key_batches(features, under, "feature_model"), processed=None)
+    quarantine, components = (open_table(name, catalog) for name in ("quarantine", "components"))
+    comparison.add_known(_key_batches(quarantine, under), processed=True)
+    comparison.add_known(_key_batches(components, under), processed=False)
 
 
 def _key_batches(

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fruits import stories
 from fruits.batches import Attempt, Batch
+from fruits.cluster_sizing import COLUMNS, Load, Sizing, choose_size, comparable, fit_speed
 from fruits.clusters import cluster_roles, run_job_flow_request
-from fruits.costs import check_age, check_cap, read_prices, worst_case
+from fruits.costs import PriceTable, check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
+def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) -> dict[str, Any]:
     """Write the batch's manifest; return its counts, the feature model, and what there is to do.
 
     *featurize*: something is new or replaced. *reduce*: components are to be made, after new
@@ -33,22 +35,24 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
     """
     from fruits.discovery import sense
     from fruits.lake import ensure_tables, open_catalog
+    from fruits.sensings import remember_sensing
     from fruits.versions import components_are_behind
     from fruits.weights import resolve_weights
 
     weights = resolve_weights(settings.backbone, settings.weights, settings.cache_folder)
     catalog = open_catalog()
     ensure_tables(catalog)
+    manifest_uri = Batch(settings.lake, batch_id).manifest
     changes = sense(
         catalog,
         images_uri=settings.images_uri,
-        manifest_uri=Batch(settings.lake, batch_id).manifest,
+        manifest_uri=manifest_uri,
         batch=batch_id,
         feature_model=weights.feature_model,
         max_images=settings.max_images_per_run,
     )
     featurize = bool(changes.counts.added)
-    return {
+    found = {
         "batch": batch_id,
         "feature_model": weights.feature_model,
         "weights": asdict(weights),
@@ -58,22 +62,40 @@ def sense_changes(settings: Settings, batch_id: str) -> dict[str, Any]:
         "reduce": featurize or components_are_behind(catalog, weights.feature_model),
         "remove": bool(changes.counts.deleted or changes.counts.replaced),
     }
+    remember_sensing(settings.lake, found, settings.images_uri, run_id)
+    for line in stories.sensed(found, settings.images_uri, manifest_uri):
+        log.info(line)
+    return found
+
+
+def anything_to_compute(found: dict[str, Any]) -> bool:
+    """Say whether what was *found* needs a cluster."""
+    log.info(stories.to_compute(found))
+    return bool(found["reduce"])
 
 
 def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
-    """Delete the rows of images that are gone; return how many rows went from each table."""
+    """Delete the rows of images that are gone; return how many rows went from each table.
+
+    Their part in statistics goes as well: there may be no pca step before they are needed again.
+    """
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
+    from fruits.statistics_entries import forget_stale_statistics
 
-    if not found["remove"]:
-        return {"features": 0, "quarantine": 0, "components": 0}
-    removals = commit_removals(
-        open_catalog(),
-        Batch(settings.lake, found["batch"]).manifest,
-        max_removed_share=settings.max_removed_share,
-        confirmed=settings.confirm_removals,
-    )
-    return asdict(removals)
+    rows = {"features": 0, "quarantine": 0, "components": 0}
+    if found["remove"]:
+        catalog = open_catalog()
+        removals = commit_removals(
+            catalog,
+            Batch(settings.lake, found["batch"]).manifest,
+            max_removed_share=settings.max_removed_share,
+            confirmed=settings.confirm_removals,
+        )
+        forget_stale_statistics(catalog, settings.lake)
+        rows = asdict(removals)
+    log.info(stories.removed(rows))
+    return rows
 
 
 def stage(settings: Settings) -> dict[str, str]:
@@ -88,11 +110,14 @@ def stage(settings: Settings) -> dict[str, str]:
     return asdict(staged)
 
 
-def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str, Any]:
-    """Promise a cluster for *token*: check its worst case against the caps, grant the lease.
+def reserve(
+    settings: Settings, token: str, staged: dict[str, str], found: dict[str, Any]
+) -> dict[str, Any]:
+    """Promise a cluster for *token*, as large as what was *found* needs; grant the lease.
 
-    The answer has RunJobFlow's parameters, so that no cluster is created unchecked. Every call is a
-    new generation, charged to the month until it is settled.
+    Its worst case is checked against the caps. The answer has RunJobFlow's parameters, so that no
+    cluster is created unchecked. Every call is a new generation, charged to the month until it is
+    settled.
 
     Raises CostCapError or MonthCapError, with the arithmetic, OldPricesError or UnknownPriceError.
     """
@@ -103,13 +128,15 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
     now = storage_time(settings.lake)
     prices = read_prices(settings.region)
     check_age(prices, now.date(), settings.prices_max_age_days)
+    sizing = size_cluster(settings, found, prices)
+    settings = settings.model_copy(update={"workers": sizing.workers})
     promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)
     check_cap(promise, settings.cap_money)
     generation = _next_generation(settings.lake, token, now)
     entry = ledger.Entry(token, generation, round(promise.amount, 4), promise.currency, now)
     month = ledger.reserve(settings.lake, entry, settings.month_cap_money)
-    log.info("At the worst this cluster costs %s", promise)
-    log.info("With it, %s comes to %.2f %s", entry.month, month, entry.currency)
+    caps = settings.month_cap_money, settings.cap_minutes
+    log.info(stories.reserved(entry, month, *caps, str(promise)))
     grant_lease(
         settings.lake,
         Lease(token, generation, settings.lease_minutes, entry.worst_case, entry.currency),
@@ -121,8 +148,34 @@ def reserve(settings: Settings, token: str, staged: dict[str, str]) -> dict[str,
         "currency": entry.currency,
         "month": entry.month,
         "month_so_far": round(month, 4),
+        "sizing": asdict(sizing),
         "request": run_job_flow_request(settings, StagedJobs(**staged), token, token, generation),
     }
+
+
+def size_cluster(settings: Settings, found: dict[str, Any], prices: PriceTable) -> Sizing:
+    """Return the size of the cluster for what was *found*, by what earlier batches took."""
+    load = Load(found["counts"]["added"], found["added_bytes"])
+    speed = fit_speed(comparable(_earlier_runs(), settings))
+    sizing = choose_size(load, speed, settings, prices)
+    for line in stories.sized(sizing, load, settings):
+        log.info(line)
+    return sizing
+
+
+def _earlier_runs() -> list[dict[str, Any]]:
+    """Return the rows of `runs`, the newest first; none where they cannot be read."""
+    from fruits.lake import open_catalog
+    from fruits.runs import read_runs
+
+    try:
+        rows: list[dict[str, Any]] = read_runs(
+            open_catalog(), "run_after", "batch", *COLUMNS
+        ).to_pylist()
+    except Exception:  # they only make the estimate better
+        log.exception("Earlier batches cannot be read: the speed is assumed")
+        return []
+    return [dict.fromkeys(COLUMNS) | row for row in rows]
 
 
 def _next_generation(lake: str, token: str, now: datetime) -> int:
@@ -142,8 +195,17 @@ def _next_generation(lake: str, token: str, now: datetime) -> int:
 def featurize_request(
     settings: Settings, staged: dict[str, str], attempt: Attempt, feature_model: str
 ) -> dict[str, Any]:
-    """Return the featurize step."""
-    return featurize_step(settings, StagedJobs(**staged), attempt, feature_model)
+    """Return the featurize step, which also replaces committed data files where they are many."""
+    from fruits.lake import open_catalog
+    from fruits.planned_rewrites import plan_rewrites
+
+    rewrites = f"{attempt.work('featurize')}/rewrites.parquet"
+    least = settings.rewrite_megabytes * 1_000_000
+    files = plan_rewrites(open_catalog(), attempt.batch.manifest, rewrites, least)
+    staged_jobs = StagedJobs(**staged)
+    return featurize_step(
+        settings, staged_jobs, attempt, feature_model, rewrites if files else None
+    )
 
 
 def pca_request(
@@ -174,7 +236,10 @@ def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dic
         make_current=True,
     )
     merged = sum(merge_small_files(catalog, name, batch_id) for name in ("quarantine", "features"))
-    return asdict(committed) | {"files_merged": merged}
+    done = asdict(committed) | {"files_merged": merged}
+    for line in stories.committed_features(done):
+        log.info(line)
+    return done
 
 
 def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
@@ -186,7 +251,7 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
     from fruits.merges import merge_small_files
-    from fruits.retention import remove_retired_models
+    from fruits.retired_models import remove_retired_models
 
     renew_lease(settings.lake, batch_id)
     attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()
@@ -196,7 +261,7 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         keep_model_versions=settings.keep_model_versions,
     )
     removed = remove_retired_models(catalog, attempt.batch.models)
-    return {
+    done = {
         "model_version": fitted.model_version,
         "k": fitted.k,
         "explained_variance_kept": fitted.explained_variance_kept,
@@ -208,6 +273,10 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
         "models_removed": removed,
         "files_merged": merge_small_files(catalog, "components", batch_id),
     }
+    log.info(stories.committed_components(done))
+    for warning in fitted.warnings:
+        log.warning(warning)
+    return done
 
 
 def terminate(settings: Settings, token: str) -> dict[str, Any]:
@@ -230,13 +299,13 @@ def terminate(settings: Settings, token: str) -> dict[str, Any]:
     # All at once: one that does not end must not keep the others alive.
     with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
         ended = [cluster for cluster in pool.map(end, found) if cluster]
-    for cluster in ended:
-        log.info("Cluster %s ended after %.0f s", cluster["Id"], lifetime(cluster))
-    return {
+    done = {
         "clusters": [cluster["Id"] for cluster in ended],
         "seconds": round(sum(lifetime(cluster) for cluster in ended), 1),
         **_settled(settings, client, token),
     }
+    log.info(stories.ended(token, done))
+    return done
 
 
 def _settled(settings: Settings, client: EMRClient, token: str) -> dict[str, Any]:

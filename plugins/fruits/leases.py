@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from fruits.errors import MissingObjectError
-from fruits.objects import read_json_and_age, write_json
+from fruits.objects import list_uris, read_json_and_age, write_json
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,13 @@ def read_lease(lake: str, token: str) -> Lease | None:
     except MissingObjectError:
         return None
     return Lease(**content, age=age)
+
+
+def live_tokens(lake: str) -> list[str]:
+    """Return the tokens whose lease is not over: their runs are in progress."""
+    tokens = [uri.rpartition("/")[2].removesuffix(".json") for uri in list_uris(f"{lake}/leases/")]
+    leases = [read_lease(lake, token) for token in tokens]
+    return [lease.token for lease in leases if lease and not lease.is_over]
 
 
 def grant_lease(lake: str, lease: Lease) -> None:

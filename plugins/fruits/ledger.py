@@ -88,9 +88,14 @@ def month_entries(lake: str, month: str, token: str | None = None) -> list[Entry
 
     Raises UnreadableEntryError.
     """
-    uris = list_uris(f"{lake}/ledger/{month}/{f'{token}.' if token else ''}")
+    uris = list_uris(f"{month_prefix(lake, month)}{f'{token}.' if token else ''}")
     with ThreadPoolExecutor(READERS) as pool:
-        return [entry for entry in pool.map(_read, uris) if entry]
+        return [entry for entry in pool.map(read_entry, uris) if entry]
+
+
+def month_prefix(lake: str, month: str) -> str:
+    """Return what the URIs of all entries of *month* begin with."""
+    return f"{lake}/ledger/{month}/"
 
 
 def recent_entries(lake: str, now: datetime, token: str | None = None) -> list[Entry]:
@@ -164,8 +169,11 @@ def _above_cap(entry: Entry, so_far: float, cap: float) -> MonthCapError:
     )
 
 
-def _read(uri: str) -> Entry | None:
-    """Return the entry, or None if a run that was refused has just removed it."""
+def read_entry(uri: str) -> Entry | None:
+    """Return the entry, or None if a run that was refused has just removed it.
+
+    Raises UnreadableEntryError.
+    """
     try:
         return _entry(read_json(uri))
     except MissingObjectError:

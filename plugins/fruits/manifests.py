@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fruits.objects import download, read_json, split_uri, upload, write_json
+from fruits.scratch import Scratch
 
 ROW_GROUP = 4096
 
@@ -120,3 +121,13 @@ def read_list(manifest_uri: str, name: str, folder: Path) -> Iterator[pa.RecordB
     path = download(f"{manifest_uri.rstrip('/')}/{name}.parquet", folder / f"{name}.parquet")
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=65_536)
+
+
+def load_manifest(space: Scratch, manifest_uri: str) -> None:
+    """Make the tables `expected` (image_key, etag) and `removed` (…, reason) of a manifest."""
+    space.run("CREATE TABLE expected (image_key VARCHAR, etag VARCHAR)")
+    space.run("CREATE TABLE removed (image_key VARCHAR, etag VARCHAR, reason VARCHAR)")
+    added = read_list(manifest_uri, "added", space.folder)
+    space.insert_all("expected", "SELECT image_key, etag FROM incoming", added)
+    removed = read_list(manifest_uri, "removed", space.folder)
+    space.insert_all("removed", "SELECT image_key, etag, reason FROM incoming", removed)

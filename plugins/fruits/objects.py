@@ -111,17 +111,37 @@ def delete(uri: str) -> None:
     client().delete_object(Bucket=bucket, Key=key)
 
 
-def list_uris(prefix: str) -> list[str]:
-    """Return the URIs of all objects whose URI begins with *prefix*, in the order of their keys."""
+def list_uris(prefix: str, after: str = "") -> list[str]:
+    """Return the URIs of all objects whose URI begins with *prefix*, in the order of their keys.
+
+    Those up to and including the key *prefix* + *after* are left out, without being listed.
+    """
+    bucket, start = split_uri(prefix)
+    begin = f"{start}{after}" if after else ""
+    paginator = client().get_paginator("list_objects_v2")
+    pages = paginator.paginate(Bucket=bucket, Prefix=start, StartAfter=begin)
+    return [f"s3://{bucket}/{found['Key']}" for page in pages for found in page.get("Contents", [])]
+
+
+def list_versions(prefix: str) -> dict[str, str]:
+    """Return the etag of every object whose URI begins with *prefix*, by its URI."""
     bucket, start = split_uri(prefix)
     pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
-    return [f"s3://{bucket}/{found['Key']}" for page in pages for found in page.get("Contents", [])]
+    found = [one for page in pages for one in page.get("Contents", [])]
+    return {f"s3://{bucket}/{one['Key']}": one["ETag"] for one in found}
 
 
 def write_bytes(uri: str, content: bytes, region: str | None = None) -> None:
     """Write *content* to *uri*, replacing what was there."""
     bucket, key = split_uri(uri)
     client(region).put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def write_html(uri: str, content: str) -> None:
+    """Write a page to *uri*, replacing what was there; a browser shows it as one."""
+    bucket, key = split_uri(uri)
+    kind = "text/html; charset=utf-8"
+    client().put_object(Bucket=bucket, Key=key, Body=content.encode(), ContentType=kind)
 
 
 def exists(uri: str, region: str | None = None) -> bool:

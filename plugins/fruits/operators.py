@@ -1,7 +1,7 @@
-"""The provider's operator that creates a cluster, made safe to retry.
+"""The operators of the ingestion: the one that creates its cluster, and the one that reports.
 
-What was missing (provider 9.39): a failure after RunJobFlow (a lost answer, a DescribeCluster that
-is throttled) left the cluster behind, and the retry made a second one.
+What the provider's operator lacked (9.39): a failure after RunJobFlow (a lost answer, a
+DescribeCluster that is throttled) left the cluster behind, and the retry made a second one.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.links.emr import EmrClusterLink, EmrLogsLink, get_log_uri
 from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
+from airflow.sdk import BaseOperator
 
 from fruits.claims import ClaimLostError, renew_claim
 from fruits.lifecycle import ask_to_end, create_cluster, emr_client
+from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
+from fruits.reports import write_report
+from fruits.run_facts import run_facts
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,6 +32,7 @@ class CreateClusterOperator(EmrCreateJobFlowOperator):
     """
 
     template_fields: Sequence[str] = (*EmrCreateJobFlowOperator.template_fields, "reserved")
+    operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(self, *, reserved: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(emr_conn_id=None, aws_conn_id=None, **kwargs)
@@ -47,22 +51,25 @@ class CreateClusterOperator(EmrCreateJobFlowOperator):
             if lost.given_up:
                 ask_to_end(emr_client(settings.region), cluster_id)
             raise
-        self._link(context, cluster_id)
+        tell_cluster(context, settings.region, settings.lake, cluster_id)
         return cluster_id
 
     def on_kill(self) -> None:
         """Leave the cluster to the teardown and the watchdog: they find it by its token."""
 
-    def _link(self, context: Context, cluster_id: str) -> None:
-        """Give the task its two links, from the request: no call to EMR can fail here."""
-        place = {
-            "context": context,
-            "operator": self,
-            "region_name": self.hook.conn_region_name,
-            "aws_partition": self.hook.conn_partition,
-            "job_flow_id": cluster_id,
-        }
-        EmrClusterLink.persist(**place)
-        EmrLogsLink.persist(
-            **place, log_uri=get_log_uri(cluster={"Cluster": self.reserved["request"]})
-        )
+
+class ReportOperator(BaseOperator):
+    """Writes what the batch did, however the run ended: a row of `runs`, and the batch's report.
+
+    An operator rather than a `@task`, which cannot have a button of its own. It runs always where
+    it is marked as a teardown.
+    """
+
+    operator_extra_links = (ReportLink(),)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return what was reported."""
+        facts = run_facts(context["ti"], context["dag_run"])
+        report = write_report(facts, run_settings(context["params"]))
+        tell_report(context, facts.batch)
+        return report

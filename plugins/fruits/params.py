@@ -87,8 +87,9 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             type="integer",
             minimum=1,
             maximum=50,
-            title="Workers",
-            description="Nodes beside the primary: 1 to 50.",
+            title="Most workers",
+            description="Nodes beside the primary: 1 to 50. A batch gets as many as are cheapest "
+            "for its size.",
             section="The cluster",
         ),
         "worker_instance_type": Param(

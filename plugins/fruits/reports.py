@@ -1,7 +1,8 @@
-"""What a batch did: one row of `runs` and one report.json, for the page and for people."""
+"""What a batch did: a row of `runs`, and its report: report.json for programs, report.html."""
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ class RunFacts:
     run_after: datetime
     states: dict[str, str]
     answers: dict[str, Any]
+    started_at: datetime | None = None
 
     def answer(self, task_id: str) -> dict[str, Any]:
         """Return what the task returned, or an empty dict if it did not get so far."""
@@ -45,7 +47,7 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
     found, features = facts.answer("sense_changes"), facts.answer("commit_features")
     fitted, promise = facts.answer("commit_components"), facts.answer("reserve_cluster")
     ended, removed = facts.answer("terminate_cluster"), facts.answer("commit_removals")
-    counts = found.get("counts", {})
+    counts, sizing = found.get("counts", {}), promise.get("sizing") or {}
     counted = ("listed", "unchanged", "added", "replaced", "deleted", "ignored", "deferred")
     return {
         "batch": facts.batch,
@@ -55,9 +57,11 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         "images_uri": settings.images_uri,
         "run_after": facts.run_after,
         "reported_at": now,
+        "started_at": facts.started_at,
         **{name: counts.get(name, 0) for name in counted},
         "features": features.get("features", 0),
         "quarantined": features.get("quarantined", 0),
+        "quarantine_reasons": json.dumps(features.get("reasons", {})),
         "changed": features.get("changed", 0),
         "features_removed": removed.get("features", 0),
         "feature_model": found.get("feature_model"),
@@ -66,6 +70,14 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         "explained_variance_kept": fitted.get("explained_variance_kept"),
         "cluster_id": facts.answers.get("create_cluster"),
         "cluster_seconds": ended.get("seconds"),
+        "added_bytes": found.get("added_bytes"),
+        "engine": settings.engine.value,
+        "worker_instance_type": settings.worker_instance_type,
+        "workers": sizing.get("workers"),
+        "worker_vcpus": sizing.get("vcpus"),
+        "estimated_seconds": sizing.get("seconds"),
+        "featurize_seconds": features.get("seconds"),
+        "estimated_cost": sizing.get("amount"),
         # A run that was cleared has promised several clusters, and has paid for all of them.
         "worst_case": ended.get("promised") or promise.get("worst_case"),
         "actual_cost": ended.get("cost"),
@@ -74,29 +86,37 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
 
 
 def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
-    """Write the row of `runs` (again, if the batch has one) and report.json; return the report."""
-    from fruits.objects import write_json
+    """Write the row of `runs` (again, if the batch has one) and the report; return report.json."""
+    from fruits.batch_reports import gather, render
+    from fruits.objects import write_html, write_json
     from fruits.runs import record_run
 
     row = run_row(facts, settings, datetime.now(UTC))
     record_run(row)
-    reasons = facts.answer("commit_features").get("reasons", {})
+    times = {name: one.isoformat() for name, one in row.items() if isinstance(one, datetime)}
     reduced = facts.answer("commit_components")
-    report = row | {
-        "quarantine_reasons": reasons,
-        "warnings": reduced.get("warnings", []),
-        # What became of the PCA version, new or kept, why, and how many images were projected.
-        "pca": {name: reduced.get(name) for name in ("fitted", "reason", "projected", "quality")},
-        "tasks": facts.states,
-        "run_after": row["run_after"].isoformat(),
-        "reported_at": row["reported_at"].isoformat(),
-    }
-    uri = report_uri(settings.lake, facts.batch)
-    write_json(uri, report)
-    log.info("Batch %s: %s. The report is %s", facts.batch, facts.outcome, uri)
+    report = (
+        row
+        | times
+        | {
+            "quarantine_reasons": json.loads(row["quarantine_reasons"]),
+            "warnings": reduced.get("warnings", []),
+            # What became of the PCA version, new or kept, why, and how many were projected.
+            "pca": {
+                name: reduced.get(name) for name in ("fitted", "reason", "projected", "quality")
+            },
+            "tasks": facts.states,
+        }
+    )
+    folder = report_folder(settings.lake, facts.batch)
+    write_json(f"{folder}/report.json", report)
+    write_html(f"{folder}/report.html", render(gather(facts, settings, row)))
+    log.info("Batch %s: %s. Its report is %s/report.html", facts.batch, facts.outcome, folder)
+    if facts.failed_tasks:
+        log.info("Failed: %s. Their logs say why, and the way out", ", ".join(facts.failed_tasks))
     return report
 
 
-def report_uri(lake: str, batch: str) -> str:
-    """Return where the report of *batch* is."""
-    return f"{Batch(lake, batch).lake}/reports/{batch}/report.json"
+def report_folder(lake: str, batch: str) -> str:
+    """Return the folder of the report of *batch*: report.json and report.html."""
+    return f"{Batch(lake, batch).lake}/reports/{batch}"

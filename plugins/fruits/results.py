@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fruits.lake import LakeFile
@@ -11,7 +11,11 @@ from fruits.objects import read_json
 
 @dataclass(frozen=True)
 class FeaturizeResult:
-    """The files that one attempt at featurizing wrote, and why images were quarantined."""
+    """The files that a featurize attempt wrote, why images were quarantined, how long it took.
+
+    *rewritten* are the copies that it made of committed files without the rows that are replaced,
+    by the URI of the file that each replaces (None: no row is left).
+    """
 
     batch: str
     feature_model: str
@@ -19,6 +23,8 @@ class FeaturizeResult:
     quarantine: tuple[LakeFile, ...]
     changed: tuple[LakeFile, ...]
     reasons: dict[str, int]
+    seconds: float | None = None
+    rewritten: dict[str, LakeFile | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ def read_featurize_result(result_uri: str) -> FeaturizeResult:
         quarantine=_files(content["quarantine"]),
         changed=_files(content["changed"]),
         reasons=content["quarantine"].get("reasons", {}),
+        seconds=content.get("seconds", {}).get("total"),
+        rewritten={made["old"]: _copy(made) for made in content.get("rewritten", [])},
     )
 
 
@@ -76,6 +84,10 @@ def read_pca_result(result_uri: str) -> PcaResult:
         quality=model.get("quality", {}),
         components=_files(content["components"]),
     )
+
+
+def _copy(made: dict[str, Any]) -> LakeFile | None:
+    return LakeFile(made["uri"], made["rows"], made["bytes"]) if made["uri"] else None
 
 
 def _files(written: dict[str, Any]) -> tuple[LakeFile, ...]:

@@ -1,33 +1,30 @@
-"""What older PCA versions leave: their model folders go once no components are read by them."""
+"""What of the lake goes with age: which objects name images, or show them, and serve one run only.
+
+Tables are not here: of them everything goes that no snapshot needs (`fruits.references`).
+"""
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
-
-from pyiceberg.catalog import Catalog
-
-from fruits.lake import open_table
-from fruits.objects import delete, list_uris
-from fruits.versions import retired_versions
-
-log = logging.getLogger(__name__)
+# Lists of images, results and staging of attempts, logs of clusters, exports of tables.
+TRANSIENT = ("manifests/", "attempts/", "logs/", "exports/")
+# Of a report and of a model this is kept: counts, costs and matrices of all images together.
+KEPT_OF_REPORT = ("report.json",)
+KEPT_OF_MODEL = ("PCAModel", "pca.npz", "model.json")
 
 
-def remove_retired_models(catalog: Catalog, models: str) -> list[str]:
-    """Remove the folders, under the URI *models*, of versions whose rows a commit took out.
+def goes_with_age(key: str) -> bool:
+    """Say whether the object *key* of the lake names or shows images and is of no lasting use.
 
-    Returns their versions. It is safe to repeat, and a call that a crash cut short is made up for
-    by the next. Folders of versions that were never committed are left: a step may be writing one.
+    What begins in a way that nothing here knows is somebody else's, and stays.
     """
-    retired = set(retired_versions(open_table("components", catalog)))
-    folders = defaultdict(list)
-    for uri in list_uris(f"{models}/"):
-        folders[uri.removeprefix(f"{models}/").partition("/")[0]].append(uri)
-    removed = sorted(retired & folders.keys())
-    for version in removed:
-        # The description first: what is left of a folder without it is no model to anybody.
-        for uri in sorted(folders[version], key=lambda uri: not uri.endswith("/model.json")):
-            delete(uri)
-        log.info("Removed the model of %s: its components are not kept any more", version)
-    return removed
+    if key.startswith(TRANSIENT):
+        return True
+    parts = key.split("/")
+    match parts:
+        case ["reports", _, name, *_]:
+            return name not in KEPT_OF_REPORT
+        case ["models", "pca", _, name, *_]:
+            # Samples and plots of single images.
+            return name not in KEPT_OF_MODEL
+        case _:
+            return False

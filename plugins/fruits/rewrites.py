@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
 from fruits.errors import StaleManifestError
-from fruits.lake import scan_files
+from fruits.lake import LakeFile, scan_files
 from fruits.scratch import Scratch
 
 SAME = "USING (image_key, etag)"
@@ -49,6 +50,10 @@ class Rewriter:
     that is not doomed would stay beside the new one, so it raises StaleManifestError; with
     *partition*, rows of other partitions are nobody's rivals. Both tables are in *space*.
 
+    *prepared* are copies that a step has made already, by the file that each is to replace (None:
+    no row is left). One that holds exactly the rows that are to stay is taken; else a new one is
+    made.
+
     What was rewritten is remembered: when a commit is tried again upon another snapshot, a file
     that is still there is not written twice.
     """
@@ -56,43 +61,72 @@ class Rewriter:
     space: Scratch
     batch: str
     partition: str | None = None
+    prepared: Mapping[str, LakeFile | None] = field(default_factory=dict)
     _known: dict[str, Rewritten | None] = field(default_factory=dict)
 
     def plan(self, table: Table) -> list[Rewritten]:
         """Return the rewrites of *table* as it is now, having written the new files."""
         files = list(scan_files(table))
         fresh = [file for file in files if file.file_path not in self._known]
-        self.space.run("CREATE OR REPLACE TABLE rivals (image_key VARCHAR)")
         # All files are looked at before the first is written: a refused plan leaves nothing behind.
-        positions = [self._doomed_rows(table, file) for file in fresh]
+        doomed = self.doomed_rows(table, fresh)
         self._refuse_rivals(table.name()[-1])
-        for file, rows in zip(fresh, positions, strict=True):
-            self._known[file.file_path] = self._rewrite(table, file, rows) if len(rows) else None
+        self._known |= {file.file_path: None for file in fresh}
+        for file, rows in doomed:
+            positions = rows["position"].to_numpy()
+            self._known[file.file_path] = self._rewrite(table, file, positions)
         known = (self._known[file.file_path] for file in files)
         return [rewritten for rewritten in known if rewritten]
 
-    def _doomed_rows(self, table: Table, file: DataFile) -> np.ndarray:
-        """Return the positions of doomed rows in *file*, int64 [n]; note its rivals."""
+    def doomed_rows(
+        self, table: Table, files: list[DataFile] | None = None
+    ) -> list[tuple[DataFile, pa.Table]]:
+        """Return each of the *files* (all, if None) that holds doomed rows, and which.
+
+        The rows as position (int64, in the file's order) and image_key.
+        """
+        self.space.run("CREATE OR REPLACE TABLE rivals (image_key VARCHAR)")
+        wanted = list(scan_files(table)) if files is None else files
+        found = [(file, self._look_into(table, file)) for file in wanted]
+        return [(file, rows) for file, rows in found if rows is not None and rows.num_rows]
+
+    def _look_into(self, table: Table, file: DataFile) -> pa.Table | None:
+        """Return the doomed rows of *file*, None where there can be none; note its rivals."""
         if not self._may_hold(table, file):
-            return np.empty(0, np.int64)
-        self.space.database.register("keys", _read_keys(table.io, file))
+            return None
+        self.space.database.register("keys", _read_keys(table.io, file.file_path))
         try:
             if self.partition is None or file.partition[0] == self.partition:
                 self.space.run(
                     "INSERT INTO rivals SELECT image_key FROM (FROM keys SEMI JOIN claimed"
                     f" USING (image_key)) ANTI JOIN doomed {SAME}"
                 )
-            rows = self.space.database.sql(f"SELECT position FROM keys SEMI JOIN doomed {SAME}")
-            return np.asarray(rows.fetchnumpy()["position"])
+            doomed = f"SELECT position, image_key FROM keys SEMI JOIN doomed {SAME}"
+            rows: pa.Table = self.space.database.sql(doomed).to_arrow_table()
+            return rows
         finally:
             self.space.database.unregister("keys")
 
     def _rewrite(self, table: Table, file: DataFile, rows: np.ndarray) -> Rewritten:
         keep = np.ones(file.record_count, dtype=bool)
         keep[rows] = False
-        new = self._write_kept(table, file, keep) if keep.any() else None
+        new = self._made(table, file, keep) if keep.any() else None
         log.info("%s loses %d of %d rows", file.file_path, len(rows), len(keep))
         return Rewritten(file, new, len(rows))
+
+    def _made(self, table: Table, file: DataFile, keep: np.ndarray) -> DataFile:
+        made = self.prepared.get(file.file_path)
+        if made and self._holds(table, made, file, keep):
+            return parquet_file_to_data_file(table.io, table.metadata, made.uri)
+        if file.file_path in self.prepared:
+            log.warning("What the step made of %s does not fit: it is made again", file.file_path)
+        return self._write_kept(table, file, keep)
+
+    def _holds(self, table: Table, made: LakeFile, file: DataFile, keep: np.ndarray) -> bool:
+        """Say whether *made* has exactly the kept rows of *file*, in their order, by their keys."""
+        columns = ["image_key", "etag"]
+        kept = _read_keys(table.io, file.file_path).select(columns).filter(pa.array(keep))
+        return bool(_read_keys(table.io, made.uri).select(columns).equals(kept))
 
     def _may_hold(self, table: Table, file: DataFile) -> bool:
         field_id = table.schema().find_field("image_key").field_id
@@ -126,8 +160,8 @@ class Rewriter:
         return parquet_file_to_data_file(table.io, table.metadata, uri)
 
 
-def _read_keys(io: FileIO, file: DataFile) -> pa.Table:
-    with io.new_input(file.file_path).open() as stream:
+def _read_keys(io: FileIO, uri: str) -> pa.Table:
+    with io.new_input(uri).open() as stream:
         keys = pq.read_table(stream, columns=["image_key", "etag"])
     return keys.append_column("position", pa.array(np.arange(keys.num_rows)))
 

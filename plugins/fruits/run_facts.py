@@ -14,7 +14,9 @@ ANSWERS = (
     "commit_removals",
     "reserve_cluster",
     "create_cluster",
+    "featurize",
     "commit_features",
+    "pca",
     "commit_components",
     "terminate_cluster",
 )
@@ -37,6 +39,7 @@ def run_facts(ti: Any, dag_run: Any) -> RunFacts:
         batch=batch_id(dag_run.run_after, dag_run.run_id),
         run_id=dag_run.run_id,
         run_after=dag_run.run_after,
+        started_at=dag_run.start_date,
         states={task: str(state) for task, state in states.items() if task not in BYSTANDERS},
         answers={task: ti.xcom_pull(task_ids=task) for task in ANSWERS},
     )

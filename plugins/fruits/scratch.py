@@ -12,8 +12,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-MEMORY_LIMIT = "512MB"
+MEMORY_LIMIT = "1GB"
 EXAMPLES = 10
+ROWS_PER_INSERT = 200_000  # a smaller insert costs more than its rows
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,27 @@ class Scratch:
     def insert_all(
         self, table: str, select: str, batches: Iterable[pa.RecordBatch], *parameters: object
     ) -> None:
-        """Insert every batch, one at a time, so that only one is in memory."""
-        for batch in batches:
-            self.insert(table, select, batch, *parameters)
+        """Insert all *batches*, some at a time, so that they are never all in memory."""
+        for rows in grouped(batches):
+            self.insert(table, select, rows, *parameters)
 
     def examples(self, relation: str) -> tuple[int, tuple[str, ...]]:
         """Return how many rows a relation with an image_key has, and up to 10 of its keys."""
         count = self.value(f"SELECT count(*) FROM {relation}")
         keys = self.rows(f"SELECT image_key FROM {relation} ORDER BY image_key LIMIT {EXAMPLES}")
         return count, tuple(key for (key,) in keys)
+
+
+def grouped(batches: Iterable[pa.RecordBatch], rows: int = ROWS_PER_INSERT) -> Iterator[pa.Table]:
+    """Yield the same rows in tables of at least *rows* rows, but for the last."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(waiting.num_rows for waiting in held) >= rows:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 @contextmanager

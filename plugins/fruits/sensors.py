@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.sensors.emr import EmrJobFlowSensor, EmrStepSensor
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-)
+from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.claims import keep_claim, renew_claim
 from fruits.lifecycle import check_alive, cluster_age, end_duplicates
+from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
 from fruits.progress import describe_failure, describe_progress
 from fruits.step_runs import (
@@ -38,6 +35,7 @@ from fruits.step_runs import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from mypy_boto3_emr import EMRClient
+    from mypy_boto3_emr.type_defs import StepTypeDef
 
     from fruits.settings import Settings
 
@@ -52,13 +50,17 @@ class ChangesSensor(BaseSensorOperator):
     nothing to do it skips, and so does the rest of the run. A look that fails, fails the task.
     """
 
+    operator_extra_links = (ReportLink(),)
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
         run = context["dag_run"]
         settings = run_settings(context["params"])
-        found = ingestion.sense_changes(settings, batch_id(run.run_after, run.run_id))
-        self.log.info("Found in %s: %s", settings.images_uri, found["counts"])
+        batch = batch_id(run.run_after, run.run_id)
+        found = ingestion.sense_changes(settings, batch, run.run_id)
         something = found["reduce"] or found["remove"]
+        if something:
+            tell_report(context, batch)
         if not something and run.run_type == "manual":
             raise AirflowSkipException("Nothing changed, and a manual run looks once.")
         return PokeReturnValue(something, found)
@@ -71,10 +73,16 @@ class ChangesSensor(BaseSensorOperator):
             raise AirflowSkipException(f"Nothing changed in {self.timeout:.0f} s.") from window
 
 
-class LeaseRenewer:
-    """Renews the lease of what is *reserved* at each look: somebody still wants the cluster."""
+class Waiting:
+    """Waits for what is *reserved*: renews its lease at each look, and tells only what is news.
+
+    The looks are our own. The provider's write two lines each, and one call to EMR in two is for a
+    link that is `fruits.links`'s here.
+    """
 
     reserved: dict[str, Any]
+    log: Any
+    _told: str = ""
 
     def renew(self, context: Context) -> Settings:
         """Renew the lease, or fail if it is another's; return the run's settings."""
@@ -82,8 +90,14 @@ class LeaseRenewer:
         keep_claim(settings.lake, self.reserved)
         return settings
 
+    def tell(self, line: str) -> None:
+        """Write *line* into the task's log, unless it is what was written last."""
+        if line != self._told:
+            self.log.info(line)
+        self._told = line
 
-class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
+
+class ClusterSensor(Waiting, EmrJobFlowSensor):
     """Waits until the cluster takes steps; one that ended, however, fails at once.
 
     At each look it ends other clusters of the same token: they come from a RunJobFlow whose answer
@@ -91,30 +105,28 @@ class ClusterSensor(LeaseRenewer, EmrJobFlowSensor):
     """
 
     template_fields: Sequence[str] = (*EmrJobFlowSensor.template_fields, "reserved")
+    operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(self, *, reserved: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(
-            target_states=["RUNNING", "WAITING"],
-            # The provider counts a cluster that has ended without an error as one to wait for.
-            failed_states=["TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS"],
-            botocore_config=PATIENT,
-            aws_conn_id=None,
-            **kwargs,
-        )
+        super().__init__(botocore_config=PATIENT, aws_conn_id=None, **kwargs)
         self.reserved = reserved
+
+    def execute(self, context: Context) -> Any:
+        """Look until the cluster takes steps."""
+        settings = run_settings(context["params"])
+        tell_cluster(context, settings.region, settings.lake, self.job_flow_id)
+        return super().execute(context)
 
     def poke(self, context: Context) -> bool:
         """Look once."""
         self.renew(context)
         end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
-        try:
-            return bool(super().poke(context))
-        except AirflowException:
-            check_alive(self.hook.conn, self.job_flow_id)  # says why, and that no retry helps
-            raise
+        state = check_alive(self.hook.conn, self.job_flow_id)["Status"]["State"]
+        self.tell(f"Cluster {self.job_flow_id} is {state}")
+        return state in ("RUNNING", "WAITING")
 
 
-class StepSensor(LeaseRenewer, EmrStepSensor):
+class StepSensor(Waiting, EmrStepSensor):
     """Adds one step, unless this generation has a live or a completed one, and waits for it.
 
     One task for both: a pair of EmrAddStepsOperator and EmrStepSensor cannot be repeated, because
@@ -143,6 +155,7 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         "staged",
         "reserved",
     )
+    operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -170,6 +183,7 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         settings = run_settings(context["params"])
         self.timeout = settings.cap_minutes * 60
         self._adopt_or_add(settings)
+        tell_cluster(context, settings.region, settings.lake, self.job_flow_id, self.step_id)
         try:
             super().execute(context)
         except AirflowSensorTimeout:
@@ -181,12 +195,14 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         """Look once, and say how far the step is, or why it failed."""
         settings = self.renew(context)
         work = self._attempt(settings).work(self.step)
-        if line := describe_progress(work):
-            self.log.info("%s: %s", self.step, line)
-        try:
-            completed = bool(super().poke(context))
-        except AirflowException as failed:
-            raise self._failure(work) from failed
+        emr: EMRClient = self.hook.conn
+        step = emr.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
+        state = step["Status"]["State"]
+        progress = describe_progress(work)
+        self.tell(f"Step {self.step_id} is {state}{f': {progress}' if progress else ''}")
+        if state in FAILED:
+            raise self._failure(step, work)
+        completed = state == "COMPLETED"
         # The sensor's own timeout begins with the wait, the cap with the cluster.
         age = timedelta(0) if completed else cluster_age(self.hook.conn, self.job_flow_id)
         if age >= timedelta(minutes=settings.cap_minutes):
@@ -224,14 +240,11 @@ class StepSensor(LeaseRenewer, EmrStepSensor):
         self.step_id = add_step(self.hook.conn, self.job_flow_id, config)
         self.log.info("Added step %s (%s)", self.step_id, config["Name"])
 
-    def _failure(self, work: str) -> StepFailedError:
+    def _failure(self, step: StepTypeDef, work: str) -> StepFailedError:
         """Return why the step failed, and what comes next."""
-        emr: EMRClient = self.hook.conn
-        described = emr.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
         again = self.number < self.tries
-        failure = step_failed(
-            emr, self.job_flow_id, described, describe_failure(work), transient=again
-        )
+        cause = describe_failure(work)
+        failure = step_failed(self.hook.conn, self.job_flow_id, step, cause, transient=again)
         failure.way_out += (
             ". A retry of this task tries the step once more, on the same cluster."
             if again

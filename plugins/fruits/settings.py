@@ -154,6 +154,20 @@ class Settings(BaseSettings):
     confirm_removals: bool = Field(
         False, description="Remove the rows of missing images, however many."
     )
+    rewrite_megabytes: int = Field(
+        256,
+        ge=0,
+        description="Where replaced images have rows in so many MB of data files, Spark replaces "
+        "these files, not the commit.",
+    )
+
+    retention_days: int = Field(
+        7,
+        ge=2,
+        le=365,
+        description="After these days what was removed is gone for good, and with it older "
+        "snapshots of the tables, manifests, staging, logs and reports.",
+    )
 
     # The cluster.
     release_label: str = Field(
@@ -163,7 +177,9 @@ class Settings(BaseSettings):
     )
     primary_instance_type: str = Field("m6i.xlarge", description="EC2 type of the primary node.")
     worker_instance_type: str = Field("c6i.2xlarge", description="EC2 type of the worker nodes.")
-    workers: int = Field(2, ge=1, le=50, description="Number of worker nodes.")
+    workers: int = Field(
+        2, ge=1, le=50, description="The most worker nodes; a batch gets what it needs."
+    )
     market: Market = Field(Market.ON_DEMAND, description="How the worker nodes are bought.")
     cap_minutes: int = Field(
         120, ge=1, le=24 * 60, description="The longest that a cluster may live, in minutes."

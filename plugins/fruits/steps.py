@@ -25,9 +25,16 @@ class StagedJobs:
 
 
 def featurize_step(
-    settings: Settings, staged: StagedJobs, attempt: Attempt, feature_model: str
+    settings: Settings,
+    staged: StagedJobs,
+    attempt: Attempt,
+    feature_model: str,
+    rewrites: str | None = None,
 ) -> dict[str, Any]:
-    """Return the StepConfig that turns the batch's added images into features or quarantine."""
+    """Return the StepConfig that turns the batch's added images into features or quarantine.
+
+    *rewrites* is the URI of the list of rows that committed files are to lose, if there is one.
+    """
     arguments = {
         "--manifest": f"{attempt.batch.manifest}/added.parquet",
         "--features": f"{attempt.data('features')}/",
@@ -40,6 +47,7 @@ def featurize_step(
         "--feature-model": feature_model,
         "--batch": attempt.batch.id,
         "--region": settings.region,
+        **({"--rewrites": rewrites} if rewrites else {}),
     }
     return _spark_step("featurize", staged.featurize, staged.package, attempt, arguments)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -70,7 +71,9 @@ def _describe(backbone: str, wanted: str, cache_folder: Path) -> Weights:
     described = json.loads(_run("weights", *arguments).splitlines()[-1])
     weights = Weights(path=described.pop("weights"), **described)
     answer.parent.mkdir(parents=True, exist_ok=True)
-    answer.write_text(json.dumps(asdict(weights)))
+    partial = answer.with_name(f"partial-{secrets.token_hex(4)}")
+    partial.write_text(json.dumps(asdict(weights)))
+    partial.replace(answer)  # never half of it, for whoever looks meanwhile
     return weights
 
 

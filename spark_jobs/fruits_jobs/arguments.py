@@ -20,6 +20,7 @@ def featurize_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=s3_folder, required=True, help="progress and result")
     parser.add_argument("--weights", type=s3_file, required=True, help="Keras weights, .h5")
     parser.add_argument("--network", type=s3_file, required=True, help="the same network, .onnx")
+    parser.add_argument("--rewrites", type=s3_file, help="rows that committed files are to lose")
     parser.add_argument("--backbone", default="MobileNetV2", help="Keras application name")
     parser.add_argument("--engine", choices=ENGINES, default="onnxruntime")
     parser.add_argument("--feature-model", required=True, help="name of what makes the features")

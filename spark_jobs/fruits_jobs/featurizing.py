@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from fruits_jobs.engines import Engine, Features, make_engine
 from fruits_jobs.fetching import Changed, Fetcher
-from fruits_jobs.images import SIDE, Pixels, UndecodableImage, decode
+from fruits_jobs.images import Pixels, UndecodableImage, decode
 from fruits_jobs.manifests import read_rows
 from fruits_jobs.memory import ByteBudget
 from fruits_jobs.ranges import RowRange
 from fruits_jobs.read_ahead import read_ahead
+from fruits_jobs.scaling import SIDE
 from fruits_jobs.schemas import OUTCOMES, float_lists
 
 if TYPE_CHECKING:

@@ -1,7 +1,9 @@
-"""Bytes to pixels: version v1 of the preprocessing that every feature_model name carries.
+"""Bytes to pixels: version v2 of the preprocessing that every feature_model name carries.
 
 The first frame, as RGB over white, scaled bilinearly (antialiased) to 224x224 without keeping the
-aspect, then turned upright by its EXIF orientation. Colour profiles are not applied.
+aspect, rows first, then columns; then turned upright by its EXIF orientation. Colour profiles are
+not applied. A JPEG whose sides are both at least 896 is decoded at 1/2 of its size, from 1792 at
+1/4, from 3584 at 1/8 (`fruits_jobs.scaling`; docs/decisions/0012 says what that changes).
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fruits_jobs.arguments import DEFAULT_MAX_PIXELS
+from fruits_jobs.colours import NoDefinedColours
 from fruits_jobs.formats import FORMATS, unsupported_kind
 from fruits_jobs.memory import ByteBudget
+from fruits_jobs.scaling import (
+    PIXEL_BYTES,
+    SIDE,
+    Box,
+    decoding_bytes,
+    reduce_while_decoding,
+    to_side,
+)
 
-SIDE = 224
-PREPROCESSING = f"{SIDE}-bilinear-v1"
-# RGB, its source mode and the resized copy live at once for a moment.
-BYTES_PER_PIXEL = 8
+PREPROCESSING = f"{SIDE}-bilinear-v2"
 
 Image.init()  # else Pillow knows only its five most common formats, and fails on the others' names
 READABLE = [name for name in FORMATS if name in Image.OPEN]
@@ -78,15 +86,31 @@ def decode(
     if not data:
         raise UndecodableImage("empty", "the object has no bytes")
     with _open(data) as image:
-        count = image.width * image.height
-        if count > max_pixels:
-            raise UndecodableImage(
-                "too_large",
-                f"{image.width}x{image.height} are {count / 1e6:.1f} megapixels,"
-                f" the limit is {max_pixels / 1e6:.1f}",
-            )
-        with (memory or ByteBudget(count)).reserve(count * BYTES_PER_PIXEL):
-            return _decode(image)
+        width, height = image.size
+        _refuse_size(width, height, max_pixels)
+        box = reduce_while_decoding(image)
+        needed = decoding_bytes(image, width, height)
+        _refuse_memory(image, needed, max_pixels * PIXEL_BYTES)
+        with (memory or ByteBudget(needed)).reserve(needed):
+            return _decode(image, box, width, height)
+
+
+def _refuse_size(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise UndecodableImage(
+            "too_large",
+            f"{width}x{height} are {width * height / 1e6:.1f} megapixels,"
+            f" the limit is {limit / 1e6:.1f}",
+        )
+
+
+def _refuse_memory(image: ImageFile.ImageFile, needed: int, limit: int) -> None:
+    if needed > limit:
+        raise UndecodableImage(
+            "too_large",
+            f"{image.width}x{image.height} pixels of {image.format} take {needed / 1e6:.0f} MB to"
+            f" decode, the limit is {limit / 1e6:.0f}",
+        )
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
@@ -106,47 +130,22 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise _corrupt(error) from error
 
 
-def _decode(image: ImageFile.ImageFile) -> Decoded:
+def _decode(image: ImageFile.ImageFile, box: Box, width: int, height: int) -> Decoded:
     try:
         image.load()
-        rgb = to_rgb(image)
-        small = rgb.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        turn = UPRIGHT.get(_orientation(image))
+        small = to_side(image, box)
+        orientation = _orientation(image)
+        turn = UPRIGHT.get(orientation)
         upright = small.transpose(turn) if turn is not None else small
-    except (MemoryError, UndecodableImage):
+    except MemoryError:
         raise  # the machine's trouble is not the image's fault
+    except NoDefinedColours as error:
+        raise UndecodableImage("unsupported", str(error)) from None
     except Exception as error:
         raise _corrupt(error) from error
-    sideways = turn is not None and _orientation(image) >= 5
-    width, height = (image.height, image.width) if sideways else (image.width, image.height)
+    if turn is not None and orientation >= 5:
+        width, height = height, width
     return Decoded(np.asarray(upright), width, height)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return *image* as RGB: transparency over white, 16-bit grey scaled to 8 bits, not clipped."""
-    if image.mode.startswith("I;16"):
-        return _from_16_bits(np.asarray(image))
-    if image.mode in ("I", "F"):
-        return _from_wide(image)
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    if image.mode == "LAB":
-        raise UndecodableImage("unsupported", "CIELAB colours; supported are RGB, CMYK and grey")
-    return image.convert("RGB")
-
-
-def _from_16_bits(grey: npt.NDArray[np.uint16]) -> Image.Image:
-    scaled = (grey.astype(np.uint32) + 128) // 257  # 65535 becomes 255, exactly and rounded
-    return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-
-
-def _from_wide(image: Image.Image) -> Image.Image:
-    # Pillow opens some 16-bit files as 32-bit; beyond 16 bits no standard says which value is white
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise UndecodableImage("unsupported", "32-bit samples have no defined white")
-    return _from_16_bits(values.astype(np.uint16))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fruits_jobs.images import PREPROCESSING, SIDE
+from fruits_jobs.images import PREPROCESSING
+from fruits_jobs.scaling import SIDE
 
 if TYPE_CHECKING:
     import keras

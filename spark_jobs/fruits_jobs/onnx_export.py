@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fruits_jobs.engines import OnnxEngine
-from fruits_jobs.images import SIDE
 from fruits_jobs.networks import feature_model_name, load_network, sha256_of
+from fruits_jobs.scaling import SIDE
 from fruits_jobs.seeded_weights import synthetic_images
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def export_onnx(backbone: str, weights: Path, output: Path) -> float:
     if not difference <= TOLERANCE:  # NaN is no small difference
         raise NetworksDiffer(backbone, difference)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.name}.partial")
+    # Another process may be making the same file at this moment.
+    partial = output.with_name(f"partial-{secrets.token_hex(4)}-{output.name}")
     partial.write_bytes(model)
     partial.replace(output)
     return difference

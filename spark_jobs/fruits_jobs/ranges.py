@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 # Inference of one image takes as long as reading and decoding about this many bytes of a photo.
-BYTES_PER_INFERENCE = 64 * 1024
+BYTES_PER_INFERENCE = 512 * 1024
 LARGEST_TASK = 512  # in inferences: a few seconds, so that progress moves and a retry is cheap
-SMALLEST_TASK = 64  # images: below this, starting the task costs more than its balance gains
-TASKS_PER_CORE = 4
+SMALLEST_TASK = 32  # in inferences: below this, starting the task costs more than it balances
 FILE_BYTES = 128 * 1024 * 1024
 
 
@@ -28,20 +26,24 @@ class RowRange:
 
 
 def task_ranges(sizes: npt.NDArray[np.int64], cores: int) -> list[RowRange]:
-    """Cut rows with the given *sizes* (bytes, int64[N]) into contiguous ranges of similar work.
+    """Cut rows with the given *sizes* (bytes, int64[N]) into contiguous ranges, large ones first.
 
-    No range is empty and together they cover every row exactly once, in order.
+    Each task is half of a core's share of the work that is left, so the last ones are small and all
+    cores end together, however unlike they or the images are ("guided self-scheduling",
+    Polychronopoulos and Kuck 1987). No range is empty; together they cover every row once, in
+    order.
     """
-    if not len(sizes):
-        return []
-    work = np.cumsum(sizes + BYTES_PER_INFERENCE, dtype=np.float64)
-    for_balance = min(TASKS_PER_CORE * cores, -(-len(sizes) // SMALLEST_TASK))
-    for_progress = -(-int(work[-1]) // (BYTES_PER_INFERENCE * LARGEST_TASK))
-    count = min(len(sizes), max(for_balance, for_progress))
-    shares = work[-1] * np.arange(1, count) / count
-    cuts = np.unique(np.searchsorted(work, shares) + 1)
-    edges = [0, *(int(cut) for cut in cuts if cut < len(sizes)), len(sizes)]
-    return [RowRange(start, stop) for start, stop in pairwise(edges)]
+    done = np.cumsum(sizes + BYTES_PER_INFERENCE, dtype=np.float64)
+    smallest, largest = (BYTES_PER_INFERENCE * n for n in (SMALLEST_TASK, LARGEST_TASK))
+    ranges: list[RowRange] = []
+    start, before = 0, 0.0
+    while start < len(sizes):
+        share = (done[-1] - before) / (2 * cores)
+        share = min(max(share, smallest), largest)
+        stop = max(start + 1, int(np.searchsorted(done, before + share, side="right")))
+        ranges.append(RowRange(start, stop))
+        start, before = stop, done[stop - 1]
+    return ranges
 
 
 def rows_per_file(rows: int, floats: int) -> int:

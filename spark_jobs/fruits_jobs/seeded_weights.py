@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fruits_jobs.images import SIDE
 from fruits_jobs.networks import body_of, build_network
+from fruits_jobs.scaling import SIDE
 
 SEED = 20
 CALIBRATION_IMAGES = 8
@@ -33,7 +34,8 @@ def write_seeded_weights(backbone: str, path: Path) -> None:
         _fill(layer, random)
     _calibrate(network, body, random)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"partial-{path.name}")
+    # Another process may be making the same file at this moment.
+    partial = path.with_name(f"partial-{secrets.token_hex(4)}-{path.name}")
     body.save_weights(partial)
     partial.replace(path)
 

@@ -41,7 +41,7 @@ class Case:
             self.lab.add_image()
         return self.lab.trigger(conf)
 
-    def await_task(self, run: str, task: str, *states: str, seconds: float = 120) -> None:
+    def await_task(self, run: str, task: str, *states: str, seconds: float = 240) -> None:
         """Wait until a task of the run is in one of *states*: running, if none is named."""
         wanted = states or ("running",)
         self.wait_until(

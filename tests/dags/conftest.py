@@ -1,4 +1,4 @@
-"""Both DAGs as the DAG processor sees them, in an Airflow whose home is empty."""
+"""The DAGs as the DAG processor sees them, in an Airflow whose home is empty."""
 
 from __future__ import annotations
 

@@ -153,9 +153,9 @@ class TestCreateCluster:
 
         assert spoiler.received["RunJobFlow"] == 1
         assert calls(cloud, "RunJobFlow", "'fruits lost-in-task'") == 1
-        link = given["ti"].links["emr_cluster"]
-        assert (link["job_flow_id"], link["region_name"]) == (cluster_id, REGION)
-        assert given["ti"].links["emr_logs"]["log_uri"] == "fruits-lake/logs/"
+        links = given["ti"].links
+        assert links["_link_ClusterLink"].endswith(f"region={REGION}#/clusterDetails/{cluster_id}")
+        assert links["_link_LogsLink"].endswith(f"&prefix=logs/{cluster_id}/")
 
     def test_throttling_after_the_creation_makes_no_second_cluster(
         self, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,15 @@ ensure_plugins_loaded()
 files = [str(getattr(module, "__file__", None)) for module in list(sys.modules.values())]
 print(json.dumps([file for file in files if file.startswith(sys.argv[1])]))
 """
+PLUGIN = """
+import json, sys
+from airflow.plugins_manager import get_plugin_info
+
+before = set(sys.modules)
+found = [one for one in get_plugin_info() if one["name"] == "fruits"]
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(json.dumps({"found": found, "modules": sorted(new)}, default=str))
+"""
 
 
 def run(
@@ -90,10 +99,10 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return parsed
 
 
-def test_both_dags_are_found_without_errors(parsed: dict[str, Any]) -> None:
+def test_all_dags_are_found_without_errors(parsed: dict[str, Any]) -> None:
     """What the repository ships, Airflow can import."""
     assert parsed["errors"] == {}
-    assert parsed["dags"] == ["fruits_cost_watchdog", "fruits_ingestion"]
+    assert parsed["dags"] == ["fruits_cost_watchdog", "fruits_ingestion", "fruits_retention"]
 
 
 def test_parsing_takes_less_than_two_seconds(parsed: dict[str, Any]) -> None:
@@ -117,7 +126,7 @@ def test_wrong_settings_are_named_in_the_last_line(tmp_path: Path) -> None:
     parsed = run(PARSE, tmp_path / "home", ROOT / "dags", **wrong)
 
     assert parsed["dags"] == []
-    assert len(parsed["errors"]) == 2
+    assert len(parsed["errors"]) == 3
     for error in parsed["errors"].values():
         last = error.strip().splitlines()[-1]
         assert "SettingsError" in last
@@ -135,3 +144,17 @@ def test_the_plugin_loader_leaves_the_library_alone(tmp_path: Path) -> None:
     executed = run(PLUGINS, tmp_path / "home", plugins, plugins)
 
     assert executed == [str(plugins / "a_plugin.py")]
+
+
+def test_the_plugin_has_a_page_in_the_menu_and_costs_nothing_until_it_is_asked(
+    tmp_path: Path,
+) -> None:
+    """Every process of Airflow loads the plugin: it imports neither the library nor the web."""
+    loaded = run(PLUGIN, tmp_path / "home", tmp_path)
+
+    (plugin,) = loaded["found"]
+    (app,), (view,) = plugin["fastapi_apps"], plugin["external_views"]
+    assert (app["url_prefix"], view["href"]) == ("/fruits", "fruits/")
+    assert (view["destination"], view["url_route"]) == ("nav", "fruits")
+    assert view["icon"].startswith("data:image/svg+xml,")
+    assert not {"fruits", *HEAVY} & {*loaded["modules"]}

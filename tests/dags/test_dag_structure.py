@@ -11,7 +11,7 @@ import pytest
 from fruits.costs import MARGIN, WATCHDOG_PERIOD
 from fruits.settings import Settings
 
-DAGS = ("fruits_ingestion", "fruits_cost_watchdog")
+DAGS = ("fruits_ingestion", "fruits_cost_watchdog", "fruits_retention")
 SETUPS = {"reserve_cluster", "create_cluster"}
 TEARDOWN = "terminate_cluster"
 
@@ -63,6 +63,14 @@ def test_the_watchdog_guards_from_the_start(watchdog: Any) -> None:
     assert 60 % WATCHDOG_PERIOD == 0
     assert watchdog.is_paused_upon_creation is False
     assert task.execution_timeout < timedelta(minutes=WATCHDOG_PERIOD)
+
+
+def test_the_retention_is_kept_from_the_start(dags: Mapping[str, Any]) -> None:
+    """Every night, after the ingestion, and nobody switches it on."""
+    retention = dags["fruits_retention"]
+
+    assert retention.timetable.expression == "0 5 * * *"
+    assert retention.is_paused_upon_creation is False
 
 
 def test_a_quiet_look_of_the_watchdog_is_no_event(watchdog: Any) -> None:

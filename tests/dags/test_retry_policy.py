@@ -54,7 +54,7 @@ def test_only_what_may_pass_is_tried_again(tries: dict[str, int], mode: str) -> 
     }
 
 
-@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog"])
+@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog", "fruits_retention"])
 def test_every_task_has_the_policy(dags: Mapping[str, Any], dag_id: str) -> None:
     """It comes with default_args, to operators, sensors and decorated tasks alike."""
     from fruits.retries import TransientFailures
@@ -62,7 +62,7 @@ def test_every_task_has_the_policy(dags: Mapping[str, Any], dag_id: str) -> None
     assert all(isinstance(task.retry_policy, TransientFailures) for task in dags[dag_id].tasks)
 
 
-@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog"])
+@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog", "fruits_retention"])
 def test_the_scheduler_knows_that_there_is_a_policy(dags: Mapping[str, Any], dag_id: str) -> None:
     """Serialized DAGs keep a flag, the same at every parse; the worker reads the file for more."""
     from airflow.serialization.serialized_objects import DagSerialization
@@ -77,6 +77,7 @@ def test_the_scheduler_knows_that_there_is_a_policy(dags: Mapping[str, Any], dag
 def test_what_may_pass_is_said_by_the_class() -> None:
     """Caps, settings and contracts do not mend themselves; waits, listings and conflicts may."""
     import fruits.commits
+    import fruits.erasures
     import fruits.ledger
     import fruits.lifecycle
     import fruits.step_runs
@@ -87,6 +88,7 @@ def test_what_may_pass_is_said_by_the_class() -> None:
     assert transient == {
         "CommitConflictError",
         "ListingError",
+        "UndeletedError",
         "WaitTimeoutError",
         "WatchdogError",
     }

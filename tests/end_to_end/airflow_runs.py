@@ -48,16 +48,14 @@ class AirflowRuns:
         """Run the DAG once with *conf* and return how it ended."""
         self._call("PATCH", f"dags/{dag_id}", {"is_paused": False})
         body = {"logical_date": None, "conf": dict(conf)}
-        return self._follow(
-            dag_id, self._call("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"]
-        )
+        return self.follow(dag_id, self._call("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def clear(self, run: Run, task_id: str) -> Run:
         """Clear a task and what follows it, as in the UI; return how the run then ended."""
         scope = {"task_ids": [task_id], "include_downstream": True, "only_failed": False}
         body = {"dag_run_id": run.id, "dry_run": False, **scope}
         self._call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
-        return self._follow(run.dag_id, run.id)
+        return self.follow(run.dag_id, run.id)
 
     def answer(self, run: Run, task_id: str) -> Any:
         """Return what the task returned."""
@@ -70,7 +68,8 @@ class AirflowRuns:
         events = self._call("GET", f"assets/events?source_run_id={quote(run.id)}")["asset_events"]
         return {event["name"]: event["extra"] for event in events}
 
-    def _follow(self, dag_id: str, run_id: str, seconds: float = 600) -> Run:
+    def follow(self, dag_id: str, run_id: str, seconds: float = 600) -> Run:
+        """Wait until the run has ended, and return how; AssertionError after *seconds*."""
         path, deadline = f"dags/{dag_id}/dagRuns/{run_id}", time.monotonic() + seconds
         while (state := self._call("GET", path)["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{run_id} is still {state}"

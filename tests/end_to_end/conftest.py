@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from local_cloud.cloud import LocalCloud
 from tests.end_to_end.cloud_batches import CloudBatches
+from tests.end_to_end.recorded_cloud import RecordedCloud
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """Run S3 and EMR over an empty folder."""
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordedCloud]:
+    """Run S3 and EMR over an empty folder, and remember what they are asked."""
     folder = tmp_path_factory.mktemp("cloud")
-    with LocalCloud(folder) as running, pytest.MonkeyPatch.context() as patch:
+    with RecordedCloud(folder) as running, pytest.MonkeyPatch.context() as patch:
         for name, value in running.environment().items():
             patch.setenv(name, value)
         yield running
 
 
 @pytest.fixture(scope="module")
-def batches(cloud: LocalCloud, cache_folder: Path) -> CloudBatches:
+def batches(cloud: RecordedCloud, cache_folder: Path) -> CloudBatches:
     """Return batches with seeded weights."""
     return CloudBatches(cloud, "seeded", cache_folder)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +16,11 @@ from fruits.clusters import TOKEN_TAG
 from fruits.leases import Lease, grant_lease
 from local_cloud.airflow import LocalAirflow
 from local_cloud.samples import draw_samples
+from tests.aws.stacks import empty_account, make_stack
 from tests.end_to_end.airflow_runs import INGESTION, WATCHDOG, AirflowRuns, Run
+from tests.end_to_end.allowed_calls import airflow_calls, node_calls
 from tests.end_to_end.cloud_batches import ROOT, CloudBatches
+from tests.end_to_end.recorded_cloud import RecordedCloud
 
 LAKE = "s3://fruits-lake"
 FIRST = 24
@@ -34,7 +39,7 @@ def orchard(batches: CloudBatches, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def airflow(
-    orchard: CloudBatches, tmp_path_factory: pytest.TempPathFactory
+    cloud: RecordedCloud, orchard: CloudBatches, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowRuns]:
     """Run one Airflow for the module, set up by nothing but its environment."""
     fruits = {
@@ -45,7 +50,7 @@ def airflow(
         "FRUITS_POLL_SECONDS": "0.5",
         "FRUITS_PRICES_MAX_AGE_DAYS": "36500",
     }
-    environment = orchard.cloud.environment() | fruits
+    environment = cloud.recorded_environment() | fruits
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), ROOT, environment) as running:
         runs = AirflowRuns(running)
         runs.wait_for_dags(INGESTION, WATCHDOG)
@@ -185,6 +190,36 @@ class TestOrchardInAirflow:
         assert finding["cluster_id"] == lost
         assert cluster_state(lost) in ("TERMINATING", "TERMINATED")
         assert cluster_state(foreign) not in ("TERMINATING", "TERMINATED")
+
+    def test_g_the_stacks_roles_allow_every_call(self, cloud: RecordedCloud) -> None:
+        """What Airflow and the nodes asked of S3 and EMR until here, IAM would have let them."""
+        emr = boto3.client("emr")
+
+        @cache
+        def tags_of(cluster_id: str) -> dict[str, str]:
+            tags = emr.describe_cluster(ClusterId=cluster_id)["Cluster"]["Tags"]
+            return {tag["Key"]: tag["Value"] for tag in tags}
+
+        asked = {seen.operation for seen in cloud.requests.seen}
+        for seen in cloud.requests.seen:
+            for cluster_id in re.findall(r"j-\w+", seen.given):
+                tags_of(cluster_id)
+        with empty_account():
+            stack = make_stack(AirflowCode="code/0123.tar.gz")
+            calls = {
+                "AirflowRole": list(airflow_calls(stack, cloud, tags_of)),
+                "NodeRole": list(node_calls(stack, cloud)),
+            }
+            refused = [
+                (role, call)
+                for role, its in calls.items()
+                for call in its
+                if stack.answer(role, call) != "Allowed"
+            ]
+
+        assert asked >= {"RunJobFlow", "AddJobFlowSteps", "TerminateJobFlows", "ListInstances"}
+        assert all(len(its) > 20 for its in calls.values())
+        assert refused == []
 
 
 def add_two_images(orchard: CloudBatches, folder: Path) -> None:

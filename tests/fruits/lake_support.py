@@ -25,8 +25,8 @@ from fruits.pca_inputs import write_pca_input
 
 BUCKET = "fruits-images"
 LAKE = "s3://fruits-lake"
-MODEL = "MobileNetV2-224-bilinear-v1-715706dbcc4b"
-OTHER_MODEL = "ResNet50-224-bilinear-v1-0123456789ab"
+MODEL = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
+OTHER_MODEL = "ResNet50-224-bilinear-v2-0123456789ab"
 LENGTH = 6
 TIME = pa.timestamp("us", tz="UTC")
 COMMON = [

@@ -48,8 +48,9 @@ def compare(size: int) -> Counts:
         # Every tenth image has another version than the tables know.
         for page in pages(0, size, lambda numbers: numbers + size * (numbers % 10 == 0)):
             comparison.add("label/", page)
-        for page in pages(size // 10, size + size // 10, lambda numbers: numbers):
-            comparison.add_known(page, processed=True)
+        comparison.add_known(
+            pages(size // 10, size + size // 10, lambda numbers: numbers), processed=True
+        )
         comparison.compare("bucket", None)
         write_list(space.folder / "added.parquet", ADDED, comparison.added())
         write_list(space.folder / "removed.parquet", REMOVED, comparison.removed())

@@ -10,7 +10,7 @@ from fruits.component_commits import commit_components
 from fruits.errors import ReconciliationError, StaleManifestError, StaleVersionError
 from fruits.lake import open_table, read
 from fruits.objects import list_uris, write_bytes
-from fruits.retention import remove_retired_models
+from fruits.retired_models import remove_retired_models
 from fruits.versions import components_are_behind, versions
 from tests.fruits.lake_support import (
     LAKE,

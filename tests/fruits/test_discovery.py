@@ -240,7 +240,7 @@ def test_the_diff_equals_a_brute_force_one(objects, rows, max_images) -> None:
         for done in (True, False):
             pairs = [{"image_key": k, "etag": e} for k, e, is_done in rows if is_done is done]
             schema = pa.schema([("image_key", pa.string()), ("etag", pa.string())])
-            comparison.add_known(pa.RecordBatch.from_pylist(pairs, schema), processed=done)
+            comparison.add_known([pa.RecordBatch.from_pylist(pairs, schema)], processed=done)
         comparison.compare(BUCKET, max_images)
         found_added = [row for batch in comparison.added() for row in batch.to_pylist()]
         found_removed = [row for batch in comparison.removed() for row in batch.to_pylist()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fruits.objects import read_json
-from fruits.reports import RunFacts, report_uri, run_row, write_report
+from fruits.reports import RunFacts, report_folder, run_row, write_report
 from fruits.settings import Settings
 from local_cloud.s3 import ObjectStorage
 
@@ -25,15 +25,24 @@ COUNTS = {
     "deferred": 0,
 }
 ANSWERS: dict[str, Any] = {
-    "sense_changes": {"counts": COUNTS, "feature_model": "MobileNetV2-1"},
+    "sense_changes": {
+        "counts": COUNTS,
+        "feature_model": "MobileNetV2-1",
+        "added_bytes": 72_000,
+    },
     "commit_removals": {"features": 1, "quarantine": 0, "components": 1},
-    "reserve_cluster": {"worst_case": 1.5, "currency": "USD"},
+    "reserve_cluster": {
+        "worst_case": 1.5,
+        "currency": "USD",
+        "sizing": {"workers": 1, "vcpus": 8, "seconds": 30.5, "amount": 0.2},
+    },
     "create_cluster": "j-1",
     "commit_features": {
         "features": 10,
         "quarantined": 2,
         "changed": 0,
         "reasons": {"truncated": 2},
+        "seconds": 33.0,
     },
     "commit_components": {
         "model_version": f"{BATCH}-1",
@@ -49,7 +58,7 @@ def facts(answers: dict[str, Any] = ANSWERS, **states: str) -> RunFacts:
     """Return a run that succeeded, but for the tasks in *states*."""
     known = dict.fromkeys(ANSWERS, "success") | states
     every = dict.fromkeys(ANSWERS) | answers
-    return RunFacts(BATCH, "manual__1", THEN, known, every)
+    return RunFacts(BATCH, "manual__1", THEN, known, every, started_at=THEN)
 
 
 def test_a_whole_run_fills_the_row() -> None:
@@ -64,9 +73,11 @@ def test_a_whole_run_fills_the_row() -> None:
         "images_uri": Settings().images_uri,
         "run_after": THEN,
         "reported_at": NOW,
+        "started_at": THEN,
         **COUNTS,
         "features": 10,
         "quarantined": 2,
+        "quarantine_reasons": '{"truncated": 2}',
         "changed": 0,
         "features_removed": 1,
         "feature_model": "MobileNetV2-1",
@@ -75,6 +86,14 @@ def test_a_whole_run_fills_the_row() -> None:
         "explained_variance_kept": 0.96,
         "cluster_id": "j-1",
         "cluster_seconds": 300.0,
+        "added_bytes": 72_000,
+        "engine": "onnxruntime",
+        "worker_instance_type": "c6i.2xlarge",
+        "workers": 1,
+        "worker_vcpus": 8,
+        "estimated_seconds": 30.5,
+        "featurize_seconds": 33.0,
+        "estimated_cost": 0.2,
         "worst_case": 1.5,
         "actual_cost": 0.11,
         "currency": "USD",
@@ -157,7 +176,7 @@ def test_the_report_is_an_object_that_people_can_read(storage: ObjectStorage) ->
     """The report has the row, and beside it reasons, warnings and task states."""
     returned = write_report(facts(), Settings())
 
-    report = read_json(report_uri("s3://fruits-lake", BATCH))
+    report = read_json(f"{report_folder('s3://fruits-lake', BATCH)}/report.json")
     assert report == returned
     assert report["quarantine_reasons"] == {"truncated": 2}
     assert report["warnings"] == ["few images"]

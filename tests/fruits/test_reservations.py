@@ -29,6 +29,9 @@ from local_cloud.s3 import ObjectStorage
 LAKE = "s3://fruits-lake"
 STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
 
+# So many that they need every worker that the settings allow.
+MANY = {"counts": {"added": 3_000_000}, "added_bytes": 0}
+
 
 def settings(**overrides: Any) -> Settings:
     """Return settings that old prices do not stop."""
@@ -40,7 +43,7 @@ def test_a_promise_is_charged_before_its_cluster_can_exist(storage: ObjectStorag
     chosen = settings()
     worst = cost(cluster_roles(chosen), chosen.cap_minutes + MARGIN, read_prices(chosen.region))
 
-    answer = reserve(chosen, "a", STAGED)
+    answer = reserve(chosen, "a", STAGED, MANY)
 
     now = datetime.now(UTC)
     written = read_json(f"{LAKE}/ledger/{month_of(now)}/a.1.json")
@@ -51,12 +54,25 @@ def test_a_promise_is_charged_before_its_cluster_can_exist(storage: ObjectStorag
     assert tags[GENERATION_TAG] == str(answer["generation"]) == "1"
 
 
+def test_a_small_batch_is_promised_a_small_cluster(storage: ObjectStorage) -> None:
+    """A hundred images get one worker of the ten allowed: request, promise and answer agree."""
+    few = {"counts": {"added": 100}, "added_bytes": 600_000}
+    alone = settings(workers=1)
+    worst = cost(cluster_roles(alone), alone.cap_minutes + MARGIN, read_prices(alone.region))
+
+    answer = reserve(settings(workers=10, cap_money=50), "a", STAGED, few)
+
+    _, workers = answer["request"]["Instances"]["InstanceFleets"]
+    assert answer["sizing"]["workers"] == workers["TargetOnDemandCapacity"] == 1
+    assert answer["worst_case"] == pytest.approx(worst.amount, abs=1e-4)
+
+
 def test_each_call_is_a_generation_and_charged(storage: ObjectStorage) -> None:
     """Clearing a run may make a cluster again: the month has room for both, or it fails."""
-    first = reserve(settings(), "a", STAGED)
+    first = reserve(settings(), "a", STAGED, MANY)
     end_lease(LAKE, "a")
 
-    second = reserve(settings(), "a", STAGED)
+    second = reserve(settings(), "a", STAGED, MANY)
     lease = read_lease(LAKE, "a")
 
     assert (first["generation"], second["generation"]) == (1, 2)
@@ -67,13 +83,13 @@ def test_each_call_is_a_generation_and_charged(storage: ObjectStorage) -> None:
 
 def test_no_generation_comes_twice(storage: ObjectStorage) -> None:
     """A lease that an old task wrote back, or one that is lost, does not count back."""
-    reserve(settings(), "a", STAGED)
-    reserve(settings(), "a", STAGED)
+    reserve(settings(), "a", STAGED, MANY)
+    reserve(settings(), "a", STAGED, MANY)
     grant_lease(LAKE, Lease("a", 1, 30, 1.0, "USD"))
-    third = reserve(settings(), "a", STAGED)
+    third = reserve(settings(), "a", STAGED, MANY)
     delete(f"{LAKE}/leases/a.json")
 
-    fourth = reserve(settings(), "a", STAGED)
+    fourth = reserve(settings(), "a", STAGED, MANY)
 
     assert (third["generation"], fourth["generation"]) == (3, 4)
 
@@ -103,7 +119,7 @@ def test_what_cannot_be_promised_leaves_nothing_behind(
     before = list_uris(f"{LAKE}/")
 
     with pytest.raises(error) as refused:
-        reserve(settings(**overrides), "a", STAGED)
+        reserve(settings(**overrides), "a", STAGED, MANY)
 
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -125,7 +141,7 @@ def test_a_clock_that_jumps_does_not_change_the_month(
     now = datetime.now(UTC)
     monkeypatch.setattr("fruits.objects.datetime", Jumped)
 
-    answer = reserve(settings(), "a", STAGED)
+    answer = reserve(settings(), "a", STAGED, MANY)
 
     assert answer["month"] == month_of(now)
     assert entry_uri(LAKE, Entry("a", 1, 1.0, "USD", now)) in list_uris(f"{LAKE}/ledger/")

@@ -10,10 +10,12 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from featurize import OutcomesDoNotAddUp, featurize
+from fruits_jobs.arguments import featurize_parser
 from fruits_jobs.engines import OnnxEngine
 from fruits_jobs.images import decode
 from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE
@@ -91,6 +93,27 @@ def test_the_engines_agree(spark, make_batch):
     assert onnx["image_key"] == keras["image_key"]
     difference = np.abs(np.array(onnx["features"].to_pylist()) - keras["features"].to_pylist())
     assert difference.max() < 1e-4
+
+
+def test_the_step_replaces_committed_files(spark, make_batch):
+    """Rows listed for rewriting leave their file, but for those of images that changed again."""
+    batch = make_batch({f"run/a/{i}.jpg": photo(i) for i in range(6)})
+    first = featurize(batch.arguments(), spark)
+    (old,) = first["features"]["files"]
+    before = batch.table(first["features"])
+    (batch.folder / "fruits-images/run/a/4.jpg").write_bytes(photo(77))
+    doomed = {"uri": [old["uri"]] * 2, "position": [1, 4]}
+    keys = {"image_key": ["run/a/1.jpg", "run/a/4.jpg"]}
+    pq.write_table(pa.table(doomed | keys), batch.folder / "fruits-lake/rewrites.parquet")
+    words = [*batch.words(attempt="2"), "--rewrites", "s3://fruits-lake/rewrites.parquet"]
+
+    result = featurize(featurize_parser().parse_args(words), spark)
+
+    (copy,) = result["rewritten"]
+    assert (copy["old"], copy["rows"]) == (old["uri"], 5)
+    assert copy["uri"].startswith("s3://fruits-lake/tables/features/data/b/2/rewritten-00000-")
+    assert batch.table({"files": [copy]}).equals(before.take([0, 2, 3, 4, 5]))
+    assert result["changed"]["rows"] == 1
 
 
 def test_an_image_that_changed_since_the_listing_is_counted_as_such(spark, make_batch):

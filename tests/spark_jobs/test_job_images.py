@@ -44,7 +44,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def test_pixels_are_pillows_bilinear_resize():
-    """The definition of preprocessing v1 for a plain photo: RGB, bilinear, aspect not kept."""
+    """The definition of preprocessing v2 for a plain photo: RGB, bilinear, aspect not kept."""
     data = photo(1, (300, 180))
     image = Image.open(io.BytesIO(data)).convert("RGB")
 

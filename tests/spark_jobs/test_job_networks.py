@@ -73,7 +73,7 @@ def test_real_weights_give_the_features_of_plain_keras(shared, tmp_path):
 
     export_onnx("MobileNetV2", weights, tmp_path / "n.onnx")
     onnx = OnnxEngine((tmp_path / "n.onnx").read_bytes())
-    name = "MobileNetV2-224-bilinear-v1-715706dbcc4b"
+    name = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
 
     assert onnx.feature_model == name
     assert feature_model_name("MobileNetV2", sha256_of(weights.read_bytes())) == name
@@ -121,7 +121,7 @@ def test_another_backbone_works_end_to_end(tmp_path):
 
     engine = OnnxEngine((tmp_path / "r.onnx").read_bytes())
     assert engine.length == 2048
-    assert engine.feature_model.startswith("ResNet50-224-bilinear-v1-")
+    assert engine.feature_model.startswith("ResNet50-224-bilinear-v2-")
     assert np.isfinite(engine.features(pixels(2))).all()
 
 

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fruits_jobs.memory import ByteBudget
-from fruits_jobs.ranges import BYTES_PER_INFERENCE, LARGEST_TASK, rows_per_file, task_ranges
+from fruits_jobs.ranges import (
+    BYTES_PER_INFERENCE,
+    LARGEST_TASK,
+    SMALLEST_TASK,
+    rows_per_file,
+    task_ranges,
+)
 from fruits_jobs.read_ahead import read_ahead
 from fruits_jobs.shares import file_parts
 
@@ -38,8 +44,22 @@ def test_no_range_is_much_more_work_than_a_task_should_be(sizes, cores):
 
 
 def test_a_small_batch_still_uses_every_core():
-    """1,000 thumbnails on two cores are 8 tasks, not one."""
-    assert len(task_ranges(np.full(1000, 6000), cores=2)) == 8
+    """The first tasks of 1,000 thumbnails on four cores leave work for the other three."""
+    assert [len(r) for r in task_ranges(np.full(1000, 6000), cores=4)][:2] == [125, 109]
+
+
+@given(cores=st.integers(1, 64), count=st.integers(200, 5000))
+def test_the_last_tasks_are_small(cores, count):
+    """At the end no core waits long for another: a last task is a fraction of a second."""
+    ranges = task_ranges(np.full(count, 6000), cores)
+
+    assert all(len(r) <= SMALLEST_TASK + 1 for r in ranges[-2:])
+
+
+def test_large_photos_are_more_work_than_thumbnails():
+    """Sixteen photos of 10 MB make several tasks where sixteen thumbnails make one."""
+    assert len(task_ranges(np.full(16, 10_000_000), cores=4)) > 6
+    assert len(task_ranges(np.full(16, 6000), cores=4)) == 1
 
 
 @given(rows=st.integers(0, 10**7), floats=st.integers(1, 5000))

@@ -1,0 +1,86 @@
+"""Daft: download and decode as expressions, a class UDF that holds the network, Parquet to S3.
+
+Two forms. *images*: Daft's own decoder and resizer, in Rust, feed the UDF. *bytes*: the UDF gets
+the files and decodes them with Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.jobs import REGION, Job, contend
+
+SIDE, LENGTH = 224, 1280
+
+
+def pixels_of(file: bytes) -> Any:
+    """Return an image file as uint8[224, 224, 3]."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(file)).convert("RGB")
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+@contextmanager
+def daft_frame(job: Job) -> Iterator[Callable[[str], int]]:
+    """Give the pipeline as a function."""
+    import daft
+    from daft.io import IOConfig, S3Config
+
+    form, batch = job.option("form", "bytes"), int(job.option("batch", 8))
+    s3 = S3Config(
+        endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"],
+        key_id=os.environ["AWS_ACCESS_KEY_ID"],
+        access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+        use_ssl=False,
+    )
+    access = IOConfig(s3=s3)
+    daft.set_planning_config(default_io_config=access)
+    kind = daft.DataType.embedding(daft.DataType.float32(), LENGTH)
+
+    @daft.cls(max_concurrency=job.cores, use_process=job.cores > 1)
+    class Network:
+        """The network in one process of Daft's."""
+
+        def __init__(self, path: str) -> None:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            self.session = onnxruntime.InferenceSession(
+                Path(path).read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+            self.name = self.session.get_inputs()[0].name
+
+        @daft.method.batch(return_dtype=kind, batch_size=batch)
+        def features(self, images: daft.Series) -> Any:
+            """Return the features of a batch of images or of files."""
+            values = images.to_pylist()
+            arrays = values if form == "images" else [pixels_of(file) for file in values]
+            return self.session.run(None, {self.name: np.stack(arrays)})[0]
+
+    network = Network(job.network)
+
+    def run(attempt: str) -> int:
+        files = daft.from_glob_path(f"{job.prefix}**", io_config=access)
+        data = files["path"].url.download(io_config=access)
+        if form == "images":
+            data = data.image.decode(mode="RGB").image.resize(SIDE, SIDE)
+        features = files.select(files["path"], network.features(data).alias("features"))
+        folder = f"{job.output}/daft/{attempt}"
+        features.write_parquet(folder, io_config=access)
+        return int(daft.read_parquet(f"{folder}/*.parquet", io_config=access).count_rows())
+
+    yield run
+
+
+if __name__ == "__main__":
+    contend(daft_frame)

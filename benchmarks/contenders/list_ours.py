@@ -1,0 +1,43 @@
+"""Listing alone, as sensing does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from benchmarks.jobs import Job, contend
+from fruits.listing import list_objects
+
+
+class Count:
+    """A sink that only counts."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+
+    def add(self, folder: str, batch: pa.RecordBatch) -> None:
+        """Count the objects of *folder*."""
+        self.rows[folder] = self.rows.get(folder, 0) + batch.num_rows
+
+    def forget(self, folder: str) -> None:
+        """Begin *folder* again."""
+        self.rows.pop(folder, None)
+
+
+@contextmanager
+def list_ours(job: Job) -> Iterator[Callable[[str], int]]:
+    """Give the listing as a function."""
+
+    def run(_: str) -> int:
+        sink = Count()
+        bucket, _, prefix = job.prefix.removeprefix("s3://").partition("/")
+        list_objects(bucket, prefix, sink)
+        return sum(sink.rows.values())
+
+    yield run
+
+
+if __name__ == "__main__":
+    contend(list_ours)

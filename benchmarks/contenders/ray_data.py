@@ -1,0 +1,92 @@
+"""Ray Data: read from S3, a pool of actors that hold the network, Parquet back to S3.
+
+Two forms. *images*, as its guide for batch inference shows: `read_images` decodes in tasks of its
+own, actors infer. *bytes*: `read_binary_files`, and the actors decode and infer.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.jobs import REGION, Job, contend
+
+SIDE = 224
+
+
+class Network:
+    """The network in one actor."""
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self.name = self.session.get_inputs()[0].name
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return paths and features of a batch of images or of files."""
+        if "image" in batch:
+            pixels = batch["image"]
+        else:
+            pixels = np.stack([pixels_of(file) for file in batch["bytes"]])
+        features = self.session.run(None, {self.name: pixels})[0]
+        return {"path": batch["path"], "features": features}
+
+
+def pixels_of(file: bytes) -> Any:
+    """Return an image file as uint8[224, 224, 3]."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(file)).convert("RGB")
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+@contextmanager
+def ray_data(job: Job) -> Iterator[Callable[[str], int]]:
+    """Give the pipeline as a function."""
+    import ray
+    from pyarrow import fs, parquet
+
+    form, batch = job.option("form", "bytes"), int(job.option("batch", 8))
+    ray.init(num_cpus=job.cores, include_dashboard=False, logging_level="warning")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    s3 = fs.S3FileSystem(region=REGION, endpoint_override=os.environ["AWS_ENDPOINT_URL_S3"])
+    model = Path(job.network).read_bytes()
+    prefix, output = job.prefix.removeprefix("s3://"), job.output.removeprefix("s3://")
+    compute = ray.data.ActorPoolStrategy(size=job.cores)
+
+    def run(attempt: str) -> int:
+        more: dict[str, Any] = {"filesystem": s3, "include_paths": True}
+        if form == "images":
+            images = ray.data.read_images(prefix, size=(SIDE, SIDE), mode="RGB", **more)
+        else:
+            images = ray.data.read_binary_files(prefix, **more)
+        features = images.map_batches(
+            Network,
+            fn_constructor_args=(model,),
+            batch_size=batch,
+            compute=compute,
+            # An actor that asked for a whole core would leave none for reading.
+            num_cpus=0.5 if form == "images" else 0.9,
+        )
+        folder = f"{output}/ray/{attempt}"
+        # rclone refuses the markers that Ray would make folders with.
+        features.write_parquet(folder, filesystem=s3, try_create_dir=False)
+        return int(parquet.ParquetDataset(folder, filesystem=s3).read(["path"]).num_rows)
+
+    yield run
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    contend(ray_data)

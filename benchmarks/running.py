@@ -1,0 +1,170 @@
+"""Starts a contender as a process of its own, watches its memory, and collects its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.jobs import Job
+from benchmarks.measuring import is_worker, peak_mb, processes
+
+SAMPLE_SECONDS = 0.25
+LIMIT_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A program of benchmarks/contenders: what the tables call it, and its interpreter."""
+
+    name: str
+    program: str
+    python: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a contender did: *seconds*, *cpu* and *s3_cpu* of each repetition, peak memory in MB.
+
+    *cpu* is of the contender's own processes, *s3_cpu* of the local S3, which shares the cores.
+    """
+
+    name: str
+    images: int
+    cores: int
+    seconds: tuple[float, ...]
+    cpu: tuple[float, ...]
+    s3_cpu: tuple[float, ...]
+    worker_mb: float
+    tree_mb: float
+
+    @property
+    def rate(self) -> float:
+        """Images per second, of the median repetition."""
+        return self.images / statistics.median(self.seconds)
+
+    @property
+    def cpu_rate(self) -> float:
+        """Images per CPU second of the contender's own processes, of the median."""
+        return self.images / statistics.median(self.cpu)
+
+    def content(self) -> dict[str, Any]:
+        """Return the figure as JSON has it, with its medians and spread."""
+        return asdict(self) | {
+            "repetitions": len(self.seconds),
+            "median_seconds": round(statistics.median(self.seconds), 3),
+            "images_per_second": round(self.rate, 1),
+            "images_per_cpu_second": round(self.cpu_rate, 1),
+            "median_s3_cpu": round(statistics.median(self.s3_cpu), 2),
+        }
+
+
+class ContenderFailed(RuntimeError):  # noqa: N818
+    """A contender ended with an error; *log* has its output."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        super().__init__(f"{name} failed; {log} ends so:\n{tail}")
+        self.name, self.log = name, log
+
+
+def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
+    """Run one contender in its own process and return its figure; ContenderFailed if it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = "".join(c if c.isalnum() else "-" for c in contestant.name)
+    path, log = folder / f"{stem}.json", folder / f"{stem}.log"
+    job.write(path)
+    command = [str(contestant.python), "-m", f"benchmarks.contenders.{contestant.program}"]
+    environment = os.environ | contestant.environment
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [*command, str(path)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        ) as process,
+        Memory(process.pid) as memory,
+    ):
+        repetitions = _collect(process, contestant.name, job)
+    if process.returncode or len(repetitions) != job.repetitions:
+        raise ContenderFailed(contestant.name, log)
+    return Figure(
+        contestant.name,
+        repetitions[0]["images"],
+        job.cores,
+        *(tuple(round(r[key], 3) for r in repetitions) for key in ("seconds", "cpu", "s3_cpu")),
+        worker_mb=round(memory.worker),
+        tree_mb=round(memory.tree),
+    )
+
+
+def _collect(process: subprocess.Popen[str], name: str, job: Job) -> list[dict[str, Any]]:
+    assert process.stdout
+    started, found = time.monotonic(), []
+    timer = threading.Timer(LIMIT_SECONDS, process.kill)
+    timer.start()
+    say(f"{name}: starting")
+    for line in process.stdout:
+        content = json.loads(line)
+        if "phase" in content:
+            elapsed = time.monotonic() - started
+            say(f"{name}: {content['phase']} {len(found) + 1}/{job.repetitions} ({elapsed:.0f} s)")
+        else:
+            found.append(content)
+            rate = content["images"] / content["seconds"]
+            say(f"{name}: {content['images']:,} in {content['seconds']:.2f} s, {rate:.1f}/s")
+    timer.cancel()
+    return found
+
+
+def say(line: str) -> None:
+    """Write a line about how far the benchmark is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Memory:
+    """The peaks of a process tree while the `with` block lasts: its largest worker, and all."""
+
+    def __init__(self, pid: int) -> None:
+        self.worker = self.tree = 0.0
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            tree = 0.0
+            for process in processes(self._pid):
+                # The first process is the driver: images pass through its children.
+                if process.pid != self._pid and is_worker(process):
+                    self.worker = max(self.worker, peak_mb(process))
+                tree += _proportional_mb(process.pid)
+            self.tree = max(self.tree, tree)
+
+
+def _proportional_mb(pid: int) -> float:
+    """Return the memory (MB) of a process, with what it shares counted in parts."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as rollup:  # noqa: PTH123
+            return next((int(line.split()[1]) / 1024 for line in rollup if line[:4] == "Pss:"), 0.0)
+    except OSError:
+        return 0.0

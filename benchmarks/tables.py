@@ -1,0 +1,44 @@
+"""The figures of a run as Markdown, as the README quotes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = (
+    "| | images/s | per CPU second | seconds (median of n) | CPU s | S3's CPU s | worker MB |",
+    "|---|---:|---:|---:|---:|---:|---:|",
+)
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """Return all scenarios of a run, a table each."""
+    machine = content["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    load = machine["load_average_before"][0]
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, load {load:.1f} before. {versions}."]
+    for name, scenario in content["scenarios"].items():
+        lines += ["", f"**{name}**", "", *_scenario(scenario)]
+    return "\n".join(lines)
+
+
+def _scenario(scenario: dict[str, Any]) -> list[str]:
+    lines = [*COLUMNS, *(_row(figure) for figure in scenario["figures"])]
+    for name, counts in scenario.get("requests", {}).items():
+        told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
+        lines.append(f"\nRequests, {name}: {told}.")
+    return lines
+
+
+def _row(figure: dict[str, Any]) -> str:
+    if "failed" in figure:
+        return f"| {figure['name']} | failed | | | | | |"
+    cells = [
+        figure["name"],
+        f"{figure['images_per_second']:.1f}",
+        f"{figure['images_per_cpu_second']:.1f}",
+        f"{figure['median_seconds']:.2f} ({figure['repetitions']})",
+        f"{sorted(figure['cpu'])[len(figure['cpu']) // 2]:.1f}",
+        f"{figure['median_s3_cpu']:.1f}",
+        f"{figure['worker_mb']:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"

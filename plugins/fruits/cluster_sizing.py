@@ -1,0 +1,170 @@
+"""How many workers a batch gets: those with which its cluster is cheapest, within its caps.
+
+More workers end sooner, but each is paid for while the cluster starts. So a small day gets one, and
+what a large one gets follows from prices, the manifest, and how fast earlier batches were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fruits.clusters import cluster_roles
+from fruits.costs import cost, worst_case
+
+if TYPE_CHECKING:
+    from fruits.costs import PriceTable
+    from fruits.settings import Settings
+
+# Reading and decoding so many bytes takes about as long as the inference of one image.
+BYTES_PER_INFERENCE = 512 * 1024
+# Until batches were measured: half of what one thread of a 2021 server core does, which is a vCPU.
+ASSUMED_RATE = 50.0
+ASSUMED_FIXED_SECONDS = 30.0  # Spark, its Python workers and their networks start; files are closed
+# Nodes, bootstrap actions and Spark until the first step, and what is done besides featurizing.
+START_SECONDS, OTHER_SECONDS = 420.0, 180.0
+# The share of the cap that an estimate may fill: it is an estimate.
+CAP_SHARE = 0.75
+RUNS_LOOKED_AT = 20
+PRIOR_WEIGHT = 0.25  # of what is assumed, beside a measured batch
+COLUMNS = (
+    "engine",
+    "worker_instance_type",
+    "workers",
+    "worker_vcpus",
+    "added",
+    "added_bytes",
+    "featurize_seconds",
+    "feature_model",
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a manifest asks for: *images* of together *size_bytes*."""
+
+    images: int
+    size_bytes: int
+
+    @property
+    def inferences(self) -> float:
+        """The work, in inferences of one image."""
+        return self.images + self.size_bytes / BYTES_PER_INFERENCE
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast featurize is: a fixed time (s), and inferences per vCPU and second beyond it.
+
+    *runs* is the number of batches that it was fitted to; with 0 it is assumed.
+    """
+
+    rate: float = ASSUMED_RATE
+    fixed_seconds: float = ASSUMED_FIXED_SECONDS
+    runs: int = 0
+
+    def seconds(self, load: Load, vcpus: int) -> float:
+        """Return how long the featurize step takes on that many vCPUs, in seconds."""
+        return self.fixed_seconds + load.inferences / (self.rate * vcpus)
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """The chosen *workers* of *vcpus* each, and what is expected of them.
+
+    *seconds* is of the featurize step, *amount* the cost of the whole cluster in *currency*;
+    *fits* says whether all that stays within CAP_SHARE of the cap's minutes.
+    """
+
+    workers: int
+    vcpus: int
+    seconds: float
+    amount: float
+    currency: str
+    speed: Speed
+    fits: bool
+
+
+def fit_speed(runs: Iterable[Mapping[str, Any]]) -> Speed:
+    """Return the speed that explains the featurize times of *runs*, rows with COLUMNS.
+
+    Least squares of relative errors, with what is assumed weighing PRIOR_WEIGHT of a batch: one
+    batch moves it most of the way, a few settle it, and batches of one size still fit. Rows of
+    batches that did not get so far are left out.
+    """
+    measured = [run for run in runs if run["featurize_seconds"] and run["added"] and run["workers"]]
+    slope, fixed = 1 / ASSUMED_RATE, ASSUMED_FIXED_SECONDS
+    # seconds = fixed + slope * work, each equation divided by what its seconds are.
+    equations = [
+        (PRIOR_WEIGHT / fixed, 0.0, PRIOR_WEIGHT),
+        (0.0, PRIOR_WEIGHT / slope, PRIOR_WEIGHT),
+    ]
+    for run in measured:
+        load = Load(run["added"], run["added_bytes"] or 0)
+        work = load.inferences / (run["workers"] * run["worker_vcpus"])
+        seconds = run["featurize_seconds"]
+        equations.append((1 / seconds, work / seconds, 1.0))
+    fixed, slope = _solve(equations)
+    # No measurement makes starting free or a core a hundred times as fast.
+    return Speed(1 / max(slope, 0.01 / ASSUMED_RATE), max(fixed, 1.0), len(measured))
+
+
+def _solve(equations: Iterable[tuple[float, float, float]]) -> tuple[float, float]:
+    """Return x, y that make a*x + b*y = c true for all (a, b, c) as nearly as can be."""
+    aa = ab = bb = ac = bc = 0.0
+    for a, b, c in equations:
+        aa, ab, bb, ac, bc = aa + a * a, ab + a * b, bb + b * b, ac + a * c, bc + b * c
+    determinant = aa * bb - ab * ab
+    return (ac * bb - bc * ab) / determinant, (bc * aa - ac * ab) / determinant
+
+
+def choose_size(load: Load, speed: Speed, settings: Settings, prices: PriceTable) -> Sizing:
+    """Return the cheapest size for *load*, of at most ``settings.workers`` workers.
+
+    Sizes whose worst case is above ``settings.cap_money`` are out of question (where all are, the
+    smallest is returned, and refused when it is reserved), and those that would not end in time
+    are taken only if none does: then the largest.
+    """
+    sizes = [_sizing(load, speed, count, settings, prices) for count in _counts(settings, prices)]
+    in_time = [size for size in sizes if size.fits]
+    return min(in_time, key=lambda size: (size.amount, size.workers)) if in_time else sizes[-1]
+
+
+def _counts(settings: Settings, prices: PriceTable) -> list[int]:
+    """Return the numbers of workers that the cap in money allows."""
+    return [1] + [
+        count
+        for count in range(2, settings.workers + 1)
+        if worst_case(_roles(settings, count), settings.cap_minutes, prices).amount
+        <= settings.cap_money
+    ]
+
+
+def _sizing(load: Load, speed: Speed, count: int, settings: Settings, prices: PriceTable) -> Sizing:
+    vcpus = prices.price(settings.worker_instance_type).vcpus
+    seconds = speed.seconds(load, count * vcpus) if load.images else 0.0
+    life = START_SECONDS + seconds + OTHER_SECONDS
+    estimate = cost(_roles(settings, count), life / 60, prices)
+    fits = life <= CAP_SHARE * settings.cap_minutes * 60
+    return Sizing(count, vcpus, seconds, estimate.amount, estimate.currency, speed, fits)
+
+
+def _roles(settings: Settings, count: int) -> Any:
+    return cluster_roles(settings.model_copy(update={"workers": count}))
+
+
+def comparable(runs: Iterable[Mapping[str, Any]], settings: Settings) -> list[Mapping[str, Any]]:
+    """Return the newest of *runs* that say how fast the next is: of its engine and worker type.
+
+    *runs* come newest first.
+    """
+    backbone = f"{settings.backbone}-"
+    wanted = [
+        run
+        for run in runs
+        if run["engine"] == settings.engine.value
+        and run["worker_instance_type"] == settings.worker_instance_type
+        and (run["feature_model"] or "").startswith(backbone)
+    ]
+    return wanted[:RUNS_LOOKED_AT]

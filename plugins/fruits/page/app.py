@@ -1,0 +1,97 @@
+"""The page in Airflow's API server: what happened, what it cost, and each batch's report."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse, Response
+
+from fruits.errors import MissingObjectError
+from fruits.page.access import DAG_ID, may_see, send_to_login
+from fruits.page.readings import Reader
+from fruits.rendering import render_template
+from fruits.settings import SettingsError, load_settings
+
+BATCH = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+COMMON_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+# A report is a file from the lake: whoever can write there must not run scripts in Airflow's name.
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; base-uri 'none'; "
+    "form-action 'none'; sandbox allow-popups allow-popups-to-escape-sandbox"
+)
+
+
+def make_app() -> FastAPI:
+    """Return the app, of which nobody sees anything who may not see the DAG's runs."""
+    app = FastAPI(
+        title="Fruits!",
+        # For every route, the last one too, which is all that is not there.
+        dependencies=[may_see()],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: send_to_login},
+    )
+    app.get("/", response_class=HTMLResponse)(page)
+    app.get("/batches/{batch}", response_class=HTMLResponse)(batch_report)
+    app.api_route("/{path:path}", methods=ALL_METHODS)(nothing)
+    return app
+
+
+def page() -> Response:
+    """Show what there is now."""
+    nonce = secrets.token_urlsafe(16)
+    try:
+        reader = _reader()
+    except SettingsError as error:
+        return _html("trouble.html.jinja", {"trouble": str(error)}, nonce, status_code=500)
+    shown = {"data": reader.read(), "settings": reader.settings, "dag_id": DAG_ID}
+    return _html("page.html.jinja", shown, nonce)
+
+
+def batch_report(batch: str) -> Response:
+    """Show the report of one batch, as it lies in the lake."""
+    from fruits.objects import read_bytes
+    from fruits.reports import report_folder
+
+    if not BATCH.fullmatch(batch):
+        raise HTTPException(404, "No batch has such an id")
+    try:
+        content = read_bytes(f"{report_folder(load_settings().lake, batch)}/report.html")
+    except MissingObjectError:
+        told = f"There is no report of batch {batch} yet: it is written when its run has ended."
+        return _html("trouble.html.jinja", {"trouble": told}, secrets.token_urlsafe(16), 404)
+    headers = COMMON_HEADERS | {"Content-Security-Policy": REPORT_POLICY}
+    return HTMLResponse(content, headers=headers)
+
+
+def nothing(path: str) -> Response:  # noqa: ARG001
+    """Answer for everything that is not there, after the same question of who asks."""
+    raise HTTPException(404, "Not found")
+
+
+@cache
+def _reader() -> Reader:
+    return Reader(load_settings())
+
+
+def _html(template: str, values: dict[str, Any], nonce: str, status_code: int = 200) -> Response:
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+        "connect-src 'self'; img-src data:; frame-ancestors 'self'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    headers = COMMON_HEADERS | {"Content-Security-Policy": policy}
+    return HTMLResponse(
+        render_template(template, values | {"nonce": nonce}), status_code, headers=headers
+    )

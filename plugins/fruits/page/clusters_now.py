@@ -1,0 +1,127 @@
+"""The clusters of ours that are alive now: what they do, for how long, and what they can cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from fruits.batches import Batch
+from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name
+from fruits.consoles import cluster_url, folder_url
+from fruits.costs import MARGIN
+from fruits.errors import MissingObjectError
+from fruits.leases import Lease, read_lease
+from fruits.lifecycle import LIVE
+from fruits.objects import answer_time, read_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr import EMRClient
+    from mypy_boto3_emr.type_defs import ClusterTypeDef
+
+    from fruits.settings import Settings
+
+# Two of one token are a fault already; more than that need no page.
+MOST = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the step that runs is."""
+
+    step: str
+    done: int
+    total: int
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True)
+class LiveCluster:
+    """One live cluster; its *age* is by EMR's clock, *cap* the longest that it may live."""
+
+    id: str
+    state: str
+    token: str
+    generation: str
+    age: timedelta
+    cap: timedelta | None
+    lease: Lease | None
+    step: str | None
+    progress: Progress | None
+    console: str
+    logs: str
+
+    @property
+    def age_share(self) -> float:
+        """How much of its longest life has passed."""
+        return self.age / self.cap if self.cap else 1.0
+
+    @property
+    def cost_so_far(self) -> float | None:
+        """What it has cost at the most: its promise is for its cap and a margin beyond it."""
+        if self.lease is None or self.cap is None:
+            return None
+        passed = self.age / (self.cap + timedelta(minutes=MARGIN))
+        return self.lease.worst_case * min(1.0, passed)
+
+
+def live_clusters(client: EMRClient, settings: Settings) -> tuple[LiveCluster, ...]:
+    """Return the live clusters of this lake's runs, the newest first, at most five."""
+    pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
+    ids = [one["Id"] for page in pages for one in page["Clusters"] if _is_named(one["Name"])]
+    found = (_describe(client, settings, cluster_id) for cluster_id in ids[:MOST])
+    return tuple(sorted((one for one in found if one), key=lambda one: one.age))
+
+
+def _is_named(name: str) -> bool:
+    return name.startswith(cluster_name(""))
+
+
+def _describe(client: EMRClient, settings: Settings, cluster_id: str) -> LiveCluster | None:
+    answer = client.describe_cluster(ClusterId=cluster_id)
+    cluster = answer["Cluster"]
+    tags = {tag.get("Key", ""): tag.get("Value", "") for tag in cluster.get("Tags", [])}
+    if not tags.get(TOKEN_TAG) or not _is_of(cluster, settings.lake):
+        return None
+    token, cap = tags[TOKEN_TAG], tags.get(CAP_TAG, "")
+    step_id, step = _running_step(client, cluster_id)
+    logs = f"{settings.lake}/logs/{cluster_id}/{f'steps/{step_id}/' if step_id else ''}"
+    return LiveCluster(
+        id=cluster_id,
+        state=cluster["Status"]["State"],
+        token=token,
+        generation=tags.get(GENERATION_TAG, ""),
+        # The answer's date has no fractions of a second, the creation has.
+        age=max(
+            answer_time(answer) - cluster["Status"]["Timeline"]["CreationDateTime"], timedelta(0)
+        ),
+        cap=timedelta(minutes=int(cap)) if cap.isdecimal() else None,
+        lease=read_lease(settings.lake, token),
+        step=step,
+        progress=_progress(settings.lake, token, step) if step else None,
+        console=cluster_url(settings.region, cluster_id),
+        logs=folder_url(settings.region, logs),
+    )
+
+
+def _is_of(cluster: ClusterTypeDef, lake: str) -> bool:
+    """Say whether a run over this lake made it: another deployment's is told on its own page."""
+    # EMR gives the scheme back as s3n.
+    return cluster.get("LogUri", "").partition("://")[2] == f"{lake.partition('://')[2]}/logs/"
+
+
+def _running_step(client: EMRClient, cluster_id: str) -> tuple[str | None, str | None]:
+    steps = client.list_steps(ClusterId=cluster_id, StepStates=["RUNNING", "PENDING"])["Steps"]
+    return (steps[-1]["Id"], steps[-1]["Name"]) if steps else (None, None)
+
+
+def _progress(lake: str, token: str, name: str) -> Progress | None:
+    """Return what the step *name* (featurize <batch> <attempt>) last told of itself."""
+    step, _, attempt = name.replace(f" {token} ", " ").partition(" ")
+    try:
+        told: dict[str, Any] = read_json(
+            f"{Batch(lake, token).attempt(attempt).work(step)}/progress.json"
+        )
+    except MissingObjectError:
+        return None
+    return Progress(step, told["done"], told["total"], told.get("eta_seconds"))

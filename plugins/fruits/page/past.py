@@ -1,0 +1,109 @@
+"""The last batches, from the table `runs`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.catalog import Catalog
+
+SHOWN = 20
+COLUMNS = (
+    "batch",
+    "run_id",
+    "outcome",
+    "failed_tasks",
+    "run_after",
+    "reported_at",
+    "started_at",
+    "added",
+    "replaced",
+    "deleted",
+    "deferred",
+    "features",
+    "quarantined",
+    "quarantine_reasons",
+    "changed",
+    "model_version",
+    "explained_variance_kept",
+    "cluster_id",
+    "worst_case",
+    "actual_cost",
+    "currency",
+)
+
+
+@dataclass(frozen=True)
+class PastBatch:
+    """One row of `runs`, as the page shows it."""
+
+    row: dict[str, Any]
+    reasons: dict[str, int]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every task of its run did."""
+        return bool(self.row["outcome"] == "success")
+
+    @property
+    def took(self) -> timedelta | None:
+        """How long it took from the start of its run to its report."""
+        started: datetime | None = self.row.get("started_at")
+        return self.row["reported_at"] - started if started else None
+
+    @property
+    def failed_task(self) -> str:
+        """The task that failed first, as far as the row tells."""
+        return str(self.row["failed_tasks"] or "a task that was stopped")
+
+
+@dataclass(frozen=True)
+class Past:
+    """The last *batches*, the newest first, of all *count*; and the model version in use."""
+
+    batches: tuple[PastBatch, ...]
+    count: int
+    model_version: str | None
+
+    @property
+    def last(self) -> PastBatch | None:
+        """The newest batch."""
+        return self.batches[0] if self.batches else None
+
+    def batch(self, name: str) -> PastBatch | None:
+        """Return the batch of that id, if it is one of the last."""
+        return next((one for one in self.batches if one.row["batch"] == name), None)
+
+
+class PastReader:
+    """Reads `runs`, again only if a batch was reported since it was read."""
+
+    def __init__(self) -> None:
+        self._known: tuple[str, Past] | None = None
+
+    def read(self, catalog: Catalog) -> Past:
+        """Return the last 20 batches; none if no batch was reported yet."""
+        from pyiceberg.exceptions import NoSuchTableError
+
+        from fruits.lake import open_table
+        from fruits.runs import rows_of
+
+        try:
+            table = open_table("runs", catalog)
+        except NoSuchTableError:
+            return Past((), 0, None)
+        if self._known is None or self._known[0] != table.metadata_location:
+            self._known = table.metadata_location, _past(rows_of(table, *COLUMNS))
+        return self._known[1]
+
+
+def _past(rows: pa.Table) -> Past:
+    empty = dict.fromkeys(COLUMNS)
+    shown = [empty | row for row in rows.slice(0, SHOWN).to_pylist()]
+    batches = tuple(PastBatch(row, json.loads(row["quarantine_reasons"] or "{}")) for row in shown)
+    versions = rows["model_version"].drop_null()
+    return Past(batches, rows.num_rows, versions[0].as_py() if len(versions) else None)

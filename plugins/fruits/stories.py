@@ -1,0 +1,99 @@
+"""What a task tells in its log, in a line or two: what it found, decided and changed.
+
+Ids and URIs are written so that they can be pasted into a console or a command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fruits.wording import count, money, plural, share
+
+
+def sensed(found: Mapping[str, Any], images_uri: str, manifest_uri: str) -> Iterator[str]:
+    """Tell what a look into the bucket found."""
+    counts, weights = found["counts"], found["weights"]
+    yield (
+        f"{images_uri} holds {plural(counts['listed'], 'image')}: {count(counts['added'])} to "
+        f"featurize ({count(counts['replaced'])} replaced), {count(counts['unchanged'])} known, "
+        f"{count(counts['deferred'])} left for the next run. {count(counts['deleted'])} are gone, "
+        f"{plural(counts['ignored'], 'other object')} ignored"
+    )
+    yield f"The network is {found['feature_model']}, its weights are from: {weights['source']}"
+    yield f"The lists of what is new and gone are under {manifest_uri}/"
+
+
+def to_compute(found: Mapping[str, Any]) -> str:
+    """Tell whether a cluster is needed, and what for."""
+    if found["featurize"]:
+        return f"A cluster is needed: {plural(found['counts']['added'], 'image')} to featurize"
+    if found["reduce"]:
+        return "A cluster is needed: features of an earlier run have no components yet"
+    return "Nothing to compute, so no cluster is created"
+
+
+def removed(rows: Mapping[str, int]) -> str:
+    """Tell what was deleted from the tables."""
+    if not any(rows.values()):
+        return "No image is gone: nothing was deleted"
+    told = ", ".join(f"{count(number)} of {table}" for table, number in rows.items())
+    return f"Deleted the rows of images that are gone: {told}"
+
+
+def sized(sizing: Any, load: Any, settings: Any) -> Iterator[str]:
+    """Tell how many workers were chosen, and from what."""
+    speed = sizing.speed
+    known = f"measured in {plural(speed.runs, 'batch', 'batches')}" if speed.runs else "assumed"
+    yield (
+        f"{plural(sizing.workers, 'worker')} of {settings.worker_instance_type} (of at most "
+        f"{settings.workers}): {plural(load.images, 'image')} of {load.size_bytes / 1e6:,.0f} MB "
+        f"are expected to take {sizing.seconds:.0f} s and the cluster to cost "
+        f"{money(sizing.amount, sizing.currency)}; {speed.rate:.0f} images/s per vCPU, {known}"
+    )
+    if not sizing.fits:
+        yield (
+            f"That may not end within the cap of {settings.cap_minutes} min: raise FRUITS_WORKERS, "
+            "the caps, or lower FRUITS_MAX_IMAGES_PER_RUN; what is not done stays for the next run"
+        )
+
+
+def reserved(entry: Any, month: float, cap: float, cap_minutes: int, arithmetic: str) -> str:
+    """Tell what was promised, and what the month comes to with it."""
+    return (
+        f"Promised generation {entry.generation} of {entry.token} {money(entry.worst_case)} "
+        f"{entry.currency} for at most {cap_minutes} min: {arithmetic}. With it {entry.month} "
+        f"comes to {money(month)} of at most {money(cap)} {entry.currency}"
+    )
+
+
+def committed_features(done: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what became of the images, and where the broken ones are."""
+    took = f" in a step of {done['seconds']:.0f} s" if done.get("seconds") else ""
+    yield (
+        f"Committed {plural(done['features'], 'feature vector')}, {count(done['replaced'])} of "
+        f"them in place of older ones{took}; {plural(done['changed'], 'image')} changed meanwhile "
+        "and will be seen again"
+    )
+    if done["quarantined"]:
+        reasons = ", ".join(f"{count(n)} {reason}" for reason, n in done["reasons"].items())
+        told = plural(done["quarantined"], "image")
+        yield f"{told} cannot be decoded ({reasons}): they are in the table quarantine"
+
+
+def committed_components(done: Mapping[str, Any]) -> str:
+    """Tell which model version is in use now."""
+    return (
+        f"Model version {done['model_version']} is in use: {done['k']} components keep "
+        f"{share(done['explained_variance_kept'])} of the variance"
+    )
+
+
+def ended(token: str, told: Mapping[str, Any]) -> str:
+    """Tell what a run's clusters lived and cost."""
+    clusters = ", ".join(told["clusters"])
+    if not clusters:
+        return f"No cluster carries token {token}: nothing to end"
+    cost = money(told["cost"], told["currency"])
+    promise = money(told["promised"], told["currency"])
+    return f"Ended {clusters} after {told['seconds']:.0f} s: {cost} of the promised {promise}"

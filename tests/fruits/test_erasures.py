@@ -1,0 +1,340 @@
+"""Erasure: nothing of an image is left anywhere in the lake, and nothing else is lost."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.catalog import Catalog
+
+from fruits import sweeps
+from fruits.commits import commit_features, commit_removals
+from fruits.component_commits import commit_components
+from fruits.erasures import RunInProgressError, WrongKeyError, erase, image_key, main
+from fruits.ingestion import remove_rows
+from fruits.lake import data_files, open_table
+from fruits.leases import Lease, end_lease, grant_lease
+from fruits.objects import exists, list_uris, read_bytes, read_json, write_bytes, write_json
+from fruits.references import HeldSnapshotsError
+from fruits.settings import Settings
+from fruits.stored import UndeletedError
+from fruits.sweeps import LostFilesError, sweep
+from local_cloud.s3 import ObjectStorage
+from tests.fruits.lake_search import Image, search
+from tests.fruits.lake_support import (
+    LAKE,
+    MODEL,
+    bucket_versions,
+    delete,
+    featurized,
+    keys,
+    manifest_uri,
+    put,
+    reduced,
+    sensed,
+    table_rows,
+    vector,
+)
+
+# Its name sorts first in its label: it is a bound of its file's columns, too.
+KEY = "Apple/00 jean's photo é.jpg"
+BROKEN = "Zebra/no apple.jpg"
+OTHERS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(1, 10)]
+SETTINGS = Settings(images_uri="s3://fruits-images/")
+
+
+@pytest.fixture
+def lake(storage: ObjectStorage) -> Path:
+    """Return the folder in which the lake's objects are."""
+    return storage.folder / "fruits-lake"
+
+
+def ingest(catalog: Catalog, batch: str, **how: Any) -> None:
+    """Bring the tables to what the bucket holds, as a run does."""
+    sensed(catalog, batch)
+    commit_removals(catalog, manifest_uri(batch), confirmed=True)
+    commit_features(catalog, manifest_uri(batch), featurized(batch, **how), max_quarantine_share=1)
+    commit_components(catalog, reduced(catalog, batch))
+
+
+def image(key: str) -> Image:
+    """Return what the image *key* of the bucket is known by."""
+    etag = bucket_versions()[key]
+    return Image((key, etag), (vector(etag), vector(etag)[:2]))
+
+
+@pytest.fixture
+def orchard(catalog: Catalog) -> Image:
+    """Fill bucket, tables and everything beside them; return what one of the images is known by."""
+    for key in (KEY, BROKEN, *OTHERS):
+        put(key)
+    ingest(catalog, "b1", broken=[BROKEN])
+    put(OTHERS[0], "replaced")
+    ingest(catalog, "b2")
+    erased = image(KEY)
+    leave_traces(catalog, erased)
+    return erased
+
+
+def leave_traces(catalog: Catalog, erased: Image) -> None:
+    """Write what steps and reports may leave: logs, pages, samples, exports, statistics."""
+    whole, two = erased.vectors
+    log = gzip.compress(f"WARN {KEY} was read twice".encode())
+    write_bytes(f"{LAKE}/logs/j-1/steps/s-1/stderr.gz", log)
+    write_bytes(f"{LAKE}/reports/b1/report.html", f"<li>{KEY.replace(chr(39), '&#x27;')}".encode())
+    write_json(f"{LAKE}/reports/b1/report.json", {"batch": "b1", "features": 20})
+    write_json(f"{LAKE}/models/pca/b1-1/scatter.json", {"points": [[9, 9], [*two]]})
+    write_json(f"{LAKE}/models/pca/b1-1/model.json", {"k": 2})
+    write_bytes(f"{LAKE}/exports/b1/features.csv", f"{KEY},1.0".encode())
+    features = open_table("features", catalog)
+    for number, file in enumerate(data_files(features)):
+        rows = pq.read_table(io.BytesIO(read_bytes(file.uri)), columns=["image_key"])
+        total = whole if KEY in rows["image_key"].to_pylist() else [-1.0] * len(whole)
+        write_statistics(f"{LAKE}/statistics/{MODEL}/{number}.npz", [file.uri], total)
+
+
+def write_statistics(uri: str, files: list[str], total: Any) -> None:
+    """Write an entry of the statistics cache as the pca step does."""
+    about = json.dumps({"format": 1, "files": [{"uri": file} for file in files]})
+    buffer = io.BytesIO()
+    np.savez(buffer, about=np.frombuffer(about.encode(), np.uint8), total=np.asarray(total))
+    write_bytes(uri, buffer.getvalue())
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return what lets days pass by S3's clock."""
+
+    def pass_days(days: int) -> None:
+        real = sweeps.storage_time
+        monkeypatch.setattr(sweeps, "storage_time", lambda uri: real(uri) + timedelta(days=days))
+
+    return pass_days
+
+
+def test_an_erased_image_is_nowhere(catalog: Catalog, lake: Path, orchard: Image) -> None:
+    """The search finds it live in every format; after the erasure it finds nothing."""
+    before = {trace.where for trace in search(lake, orchard)}
+    rows = [row for row in table_rows(catalog, "features") if row["image_key"] != KEY]
+
+    receipt, uri = erase(SETTINGS, [KEY])
+
+    assert before >= {
+        *("parquet values", "parquet vectors", "parquet footer", "parquet dictionary"),
+        *("avro", "json vectors", "gzip text", "html", "csv", "npz vectors"),
+    }
+    assert search(lake, orchard) == set()
+    assert table_rows(catalog, "features") == rows
+    assert agrees_with_bucket(catalog)
+    assert (receipt.rows, receipt.versions) == (
+        {"quarantine": 0, "features": 1, "components": 1},
+        1,
+    )
+    assert read_json(uri)["finished_at"]
+    assert not any(exists(file) for file in receipt.files)
+    assert exists(f"{LAKE}/reports/b1/report.json")
+    assert exists(f"{LAKE}/models/pca/b1-1/model.json")
+
+
+def test_a_quarantined_image_is_erased_too(catalog: Catalog, lake: Path, orchard: Image) -> None:
+    """A broken photograph may show somebody as well as a whole one."""
+    broken = image(BROKEN)
+    assert search(lake, broken)
+
+    receipt, _ = erase(SETTINGS, [BROKEN])
+
+    assert search(lake, broken) == set()
+    assert receipt.rows == {"quarantine": 1, "features": 0, "components": 0}
+    assert agrees_with_bucket(catalog)
+
+
+def test_a_removed_image_is_gone_after_the_retention(
+    catalog: Catalog, lake: Path, orchard: Image, later: Callable[[int], None]
+) -> None:
+    """At the next run no table has it; the retention later nothing has, and tables are whole."""
+    delete(KEY)
+    sensed(catalog, "b3")
+    remove_rows(SETTINGS, {"remove": True, "batch": "b3"})
+    assert KEY not in {*keys(catalog, "features"), *keys(catalog, "components")}
+    assert "npz vectors" not in {trace.where for trace in search(lake, orchard)}
+
+    later(SETTINGS.retention_days - 1)
+    sweep(SETTINGS)
+    early = search(lake, orchard)
+    later(2)
+    done = sweep(SETTINGS)
+
+    assert "parquet values" in {trace.where for trace in early}
+    assert search(lake, orchard) == set()
+    assert agrees_with_bucket(catalog)
+    assert len(read_json(done["receipt"])["files"]) == done["objects"] > 0
+    assert sweep(SETTINGS)["receipt"] is None
+
+
+def test_an_image_that_was_replaced_is_gone_after_the_retention(
+    catalog: Catalog, lake: Path, orchard: Image, later: Callable[[int], None]
+) -> None:
+    """The old version of an image goes as a deleted image does; the new one stays."""
+    put(KEY, "somebody else's")
+    ingest(catalog, "b3")
+    etag_and_vectors = Image(orchard.words[1:], orchard.vectors)
+    assert search(lake, etag_and_vectors)
+
+    later(SETTINGS.retention_days + 1)
+    sweep(SETTINGS)
+
+    assert search(lake, etag_and_vectors) == set()
+    assert agrees_with_bucket(catalog)
+
+
+def test_the_last_image_can_be_erased(catalog: Catalog, lake: Path) -> None:
+    """Tables that hold nothing any more are tables still."""
+    put(KEY)
+    ingest(catalog, "b1")
+    erased = image(KEY)
+
+    erase(SETTINGS, [KEY])
+
+    assert search(lake, erased) == set()
+    assert keys(catalog, "features") == []
+    put(KEY, "again")
+    ingest(catalog, "b2")
+    assert keys(catalog, "components") == [KEY]
+
+
+def test_statistics_of_other_files_stay(catalog: Catalog, orchard: Image) -> None:
+    """A cache entry goes when one of its files has gone, and not otherwise."""
+    before = dict.fromkeys(list_uris(f"{LAKE}/statistics/"), True)
+    write_bytes(f"{LAKE}/statistics/{MODEL}/damaged.npz", b"PK\x03\x04 nonsense")
+
+    erase(SETTINGS, [KEY])
+
+    left = list_uris(f"{LAKE}/statistics/")
+    assert set(left) < set(before)
+    assert left
+
+
+def test_a_run_in_progress_is_waited_for(catalog: Catalog, orchard: Image) -> None:
+    """Its step may have the image in memory; nothing is touched until its lease is over."""
+    grant_lease(LAKE, Lease("b9", 1, minutes=30, worst_case=1, currency="USD"))
+
+    with pytest.raises(RunInProgressError, match="b9") as refused:
+        erase(SETTINGS, [KEY])
+    assert refused.value.tokens == ("b9",)
+    assert KEY in bucket_versions()
+
+    end_lease(LAKE, "b9")
+    erase(SETTINGS, [KEY])
+    assert KEY not in bucket_versions()
+
+
+def test_a_tag_that_keeps_history_is_named(catalog: Catalog, orchard: Image) -> None:
+    """A snapshot that somebody tagged would keep the image; it is theirs to let go."""
+    table = open_table("features", catalog)
+    table.manage_snapshots().create_tag(table.current_snapshot().snapshot_id, "audit").commit()
+
+    with pytest.raises(HeldSnapshotsError, match="audit"):
+        erase(SETTINGS, [KEY])
+    assert KEY in bucket_versions()
+
+
+def test_what_was_interrupted_is_finished_by_the_next(
+    catalog: Catalog, lake: Path, orchard: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 fails after the rows went: the receipt says unfinished, erasing again does the rest."""
+
+    def fail(*_: object) -> None:
+        raise UndeletedError("S3 did not delete.", uris=(), reason="SlowDown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps, "delete_all", fail)
+        with pytest.raises(UndeletedError):
+            erase(SETTINGS, [KEY])
+    (interrupted,) = list_uris(f"{LAKE}/erasures/")
+    assert read_json(interrupted)["finished_at"] is None
+
+    erase(SETTINGS, [KEY])
+
+    assert search(lake, orchard) == set()
+
+
+def test_files_of_a_run_that_has_not_committed_stay(
+    catalog: Catalog, orchard: Image, later: Callable[[int], None]
+) -> None:
+    """What a step wrote today is committed later; what nobody committed for so long is rubbish."""
+    put("Cherry/1.jpg")
+    sensed(catalog, "b3")
+    result = featurized("b3")
+
+    sweep(SETTINGS)
+    commit_features(catalog, manifest_uri("b3"), result)
+    orphan = f"{LAKE}/tables/features/data/b4/1/part-00000.parquet"
+    write_bytes(orphan, b"PAR1 of nobody")
+    later(SETTINGS.retention_days + 1)
+    sweep(SETTINGS)
+
+    assert "Cherry/1.jpg" in keys(catalog, "features")
+    assert not exists(orphan)
+
+
+def test_a_table_that_is_not_understood_is_left_alone(catalog: Catalog, orchard: Image) -> None:
+    """Files that should be there and are not: nothing is deleted, and they are named."""
+    (lost, *_) = data_files(open_table("features", catalog))
+    sweeps.delete_all("fruits-lake", [{"Key": lost.uri.removeprefix(f"{LAKE}/")}])
+    before = set(list_uris(f"{LAKE}/"))
+
+    with pytest.raises(LostFilesError) as error:
+        sweep(SETTINGS)
+    assert error.value.uris == (lost.uri,)
+    assert before <= set(list_uris(f"{LAKE}/"))
+
+
+@pytest.mark.parametrize("text", ["Apple/", "", "s3://elsewhere/Apple/1.jpg"])
+def test_what_is_no_image_is_refused(text: str) -> None:
+    """A folder or another bucket is a slip, and a costly one."""
+    with pytest.raises(WrongKeyError):
+        image_key(SETTINGS, text)
+
+
+def test_a_uri_means_its_key() -> None:
+    """It may be pasted from a row's image_uri."""
+    assert image_key(SETTINGS, f"s3://fruits-images/{KEY}") == KEY
+
+
+def test_the_command_asks_first(
+    catalog: Catalog,
+    lake: Path,
+    orchard: Image,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without the word nothing happens; with it the receipt is named, and a slip is noticed."""
+    monkeypatch.setattr("builtins.input", lambda _: "yes")
+    assert main([KEY]) == 2
+    assert KEY in bucket_versions()
+
+    monkeypatch.setattr("builtins.input", lambda _: "erase")
+    assert main([KEY]) == 0
+    assert f"{LAKE}/erasures/" in capsys.readouterr().out
+    assert main(["--yes", "Appel/1.jpg"]) == 0
+    assert "mistyped" in capsys.readouterr().out
+
+
+def agrees_with_bucket(catalog: Catalog) -> bool:
+    """Say whether tables and bucket hold the same versions, with the vectors that are theirs."""
+    rows = table_rows(catalog, "features")
+    known = {row["image_key"]: row["etag"] for row in rows}
+    known |= {row["image_key"]: row["etag"] for row in table_rows(catalog, "quarantine")}
+    return (
+        known == bucket_versions()
+        and all(row["features"] == vector(row["etag"]) for row in rows)
+        and keys(catalog, "components") == keys(catalog, "features")
+    )

@@ -1,0 +1,96 @@
+"""The sample of images that is drawn: bounded, of every part of the table, with few labels."""
+
+from __future__ import annotations
+
+from pyiceberg.catalog import Catalog
+
+from fruits.charts import scatter_chart
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
+from fruits.scatters import (
+    FILES_READ,
+    LABELS,
+    OTHERS,
+    POINTS,
+    ROW_GROUPS_READ,
+    Scatter,
+    read_scatter,
+    sample_components,
+    write_scatter,
+)
+from local_cloud.s3 import ObjectStorage
+from tests.fruits.lake_support import featurized, manifest_uri, put, reduced, sensed
+
+FOLDER = "s3://fruits-lake/models/pca/v"
+
+
+def commit(catalog: Catalog, labels: dict[str, int], k: int = 2) -> str:
+    """Commit features and components of so many images of each label; return the version."""
+    for label, count in labels.items():
+        for number in range(count):
+            put(f"{label}/{number}.jpg")
+    sensed(catalog, "b")
+    commit_features(catalog, manifest_uri("b"), featurized("b"))
+    return commit_components(catalog, reduced(catalog, "b", k=k)).model_version
+
+
+def test_every_label_has_its_points(catalog: Catalog) -> None:
+    """A small table is drawn whole: each image is a point of its label."""
+    version = commit(catalog, {"Kiwi": 3, "Apple": 2})
+
+    scatter = sample_components(catalog, version)
+
+    assert scatter is not None
+    assert (scatter.model_version, scatter.n_images) == (version, 5)
+    assert scatter.labels == ("Apple", "Kiwi")
+    assert sorted(index for _, _, index in scatter.points) == [0, 0, 1, 1, 1]
+
+
+def test_rare_labels_share_one_name(catalog: Catalog) -> None:
+    """More labels than can be told apart: the frequent keep theirs, the others are one group."""
+    version = commit(catalog, {f"label {number}": 1 + (number < 3) for number in range(12)})
+
+    scatter = sample_components(catalog, version)
+
+    assert scatter is not None
+    assert len(scatter.labels) == LABELS
+    assert scatter.labels[-1] == OTHERS
+    assert {"label 0", "label 1", "label 2"} <= set(scatter.labels)
+    assert len(scatter.points) == 15
+
+
+def test_one_component_is_a_line(catalog: Catalog) -> None:
+    """With k = 1 there is no second component: it is drawn as 0."""
+    scatter = sample_components(catalog, commit(catalog, {"Kiwi": 3}, k=1))
+
+    assert scatter is not None
+    assert {y for _, y, _ in scatter.points} == {0.0}
+    assert scatter_chart(scatter) is not None
+
+
+def test_what_is_read_and_drawn_is_bounded(catalog: Catalog) -> None:
+    """Of many row groups a few are read, of many rows 1,500 points are kept."""
+    version = commit(catalog, {"Kiwi": 2000, "Apple": 400})
+
+    scatter = sample_components(catalog, version)
+
+    assert scatter is not None
+    assert scatter.n_images == 2400
+    # The support's files have row groups of 50.
+    assert len(scatter.points) <= min(POINTS, FILES_READ * ROW_GROUPS_READ * 50)
+    assert scatter.labels == ("Apple", "Kiwi")
+
+
+def test_a_version_without_components_has_no_sample(catalog: Catalog) -> None:
+    """There is nothing to draw of a version that is not in the table."""
+    assert sample_components(catalog, "nothing") is None
+
+
+def test_what_was_written_is_read(storage: ObjectStorage) -> None:
+    """The page reads what the report left beside the model; before that, there is none."""
+    before, scatter = read_scatter(FOLDER), Scatter("v", 2, ("a", "b"), ((1.0, 2.0, 0),))
+
+    write_scatter(FOLDER, scatter)
+
+    assert before is None
+    assert read_scatter(FOLDER) == scatter

@@ -1,0 +1,157 @@
+"""Reports for the pictures: of a batch that went well, and of one full of broken images."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import numpy as np
+from pyiceberg.catalog import Catalog
+
+from fruits.batch_reports import gather, render
+from fruits.clusters import BATCH_TAG, TOKEN_TAG, cluster_name
+from fruits.commits import commit_features
+from fruits.component_commits import commit_components
+from fruits.reports import RunFacts, run_row
+from fruits.settings import Settings
+from tests.fruits import lake_support
+from tests.fruits.emr_support import until
+from tests.fruits.lake_support import featurized, manifest_uri, put, sensed
+from tests.page.scenes import LABELS, LAKE, MODEL, add_model
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+BATCH = f"{NOW:%Y%m%dT%H%M%S}-1a2b3c4d"
+IMAGES = {label: 40 + 20 * (index % 4) for index, label in enumerate(LABELS)}
+TASKS = (
+    "sense_changes",
+    "commit_removals",
+    "any_to_process",
+    "stage_jobs",
+    "reserve_cluster",
+    "create_cluster",
+    "await_cluster",
+    "featurize",
+    "commit_features",
+    "pca",
+    "commit_components",
+    "terminate_cluster",
+)
+
+
+def good_report(settings: Settings) -> str:
+    """Return the report of a batch of which three images are broken."""
+    catalog = _catalog()
+    broken = [f"Kiwi/{number:04}.jpg" for number in (3, 11, 12)]
+    result = _arrive(catalog, broken)
+    done = commit_features(catalog, manifest_uri(BATCH), result)
+    version = f"{BATCH}-1.1"
+    _components(catalog)
+    add_model(version, n_images=done.features)
+    answers = {
+        "commit_features": {
+            "features": done.features,
+            "quarantined": done.quarantined,
+            "reasons": done.reasons,
+        },
+        "commit_components": {"model_version": version, "k": 66, "explained_variance_kept": 0.951},
+    }
+    return _report(settings, dict.fromkeys(TASKS, "success"), answers)
+
+
+def bad_report(settings: Settings) -> str:
+    """Return the report of a batch that was refused: a fifth of it is broken."""
+    broken = [f"{label}/{number:04}.jpg" for label in LABELS[:4] for number in range(60)]
+    broken += ["Kiwi/<b>holiday</b> \u202egpj.0042.jpg"]
+    _arrive(_catalog(), broken)
+    late = TASKS.index("commit_features")
+    states = dict.fromkeys(TASKS[:late], "success") | dict.fromkeys(TASKS[late:], "upstream_failed")
+    states |= {"commit_features": "failed", "terminate_cluster": "success"}
+    return _report(settings, states, {"commit_features": None})
+
+
+def _catalog() -> Catalog:
+    from fruits.lake import ensure_tables, open_catalog
+
+    ensure_tables(open_catalog())
+    return open_catalog()
+
+
+def _arrive(catalog: Catalog, broken: list[str]) -> str:
+    """Let images come in, and featurize them; return result.json's URI."""
+    for label, count in IMAGES.items():
+        for number in range(count):
+            put(f"{label}/{number:04}.jpg")
+    for key in broken:
+        put(key)
+    sensed(catalog, BATCH)
+    seconds = {"prepare": 2.1, "featurize": 41.7, "total": 46.2}
+    versions = {"python": "3.11.9", "pyspark": "4.1.1", "pillow": "13.0.0", "onnxruntime": "1.31.1"}
+    return featurized(
+        BATCH,
+        "1.1",
+        broken=broken,
+        edit_result=lambda told: told.update(seconds=seconds, versions=versions),
+    )
+
+
+def _components(catalog: Catalog) -> None:
+    """Commit components that lie in clouds, one for each label."""
+    random = np.random.default_rng(3)
+    centres = {label: random.uniform(-8, 8, 2) for label in LABELS}
+
+    def spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows:
+            row["components"] = random.normal(centres[row["label"]], (1.2, 0.8)).tolist()
+        return rows
+
+    commit_components(catalog, lake_support.reduced(catalog, BATCH, "1.1", edit=spread))
+
+
+def _cluster(settings: Settings) -> str:
+    """Let a cluster run two short steps and end; return its id."""
+    emr = boto3.client("emr", region_name=settings.region)
+    steps = [
+        {
+            "Name": f"{name} {BATCH} 1.1",
+            "ActionOnFailure": "CONTINUE",
+            "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["bash", "-c", f"sleep {long}"]},
+        }
+        for name, long in (("featurize", 4), ("pca", 2))
+    ]
+    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
+    cluster_id: str = emr.run_job_flow(
+        Name=cluster_name(BATCH),
+        ReleaseLabel="emr-spark-8.1.0",
+        LogUri=f"{LAKE}/logs/",
+        JobFlowRole="EMR_EC2_DefaultRole",
+        ServiceRole="EMR_DefaultRole_V2",
+        Instances={"InstanceGroups": [machine], "KeepJobFlowAliveWhenNoSteps": False},
+        Steps=steps,
+        Tags=[{"Key": key, "Value": BATCH} for key in (TOKEN_TAG, BATCH_TAG)],
+    )["JobFlowId"]
+
+    def state() -> str:
+        described = emr.describe_cluster(ClusterId=cluster_id)
+        return str(described["Cluster"]["Status"]["State"])
+
+    until(lambda: state() == "TERMINATED", 90)
+    return cluster_id
+
+
+def _report(settings: Settings, states: dict[str, str], answers: dict[str, Any]) -> str:
+    cluster_id = _cluster(settings)
+    added = sum(IMAGES.values())
+    counts = {"listed": 90_483, "added": added, "unchanged": 90_483 - added, "replaced": 11}
+    cost = {"clusters": [cluster_id], "seconds": 780.0, "promised": 2.88, "cost": 0.27}
+    known = {
+        "sense_changes": {"counts": counts, "feature_model": MODEL},
+        "reserve_cluster": {"worst_case": 2.88, "currency": "USD"},
+        "create_cluster": cluster_id,
+        "featurize": {"step_id": "s-1", "attempt": "1.1"},
+        "terminate_cluster": cost,
+    }
+    run_id = f"scheduled__{NOW:%Y-%m-%dT%H:%M:%S}+00:00"
+    started = datetime.now(UTC) - timedelta(seconds=25)
+    facts = RunFacts(BATCH, run_id, NOW, states, known | answers, started_at=started)
+    return render(gather(facts, settings, run_row(facts, settings, datetime.now(UTC))))

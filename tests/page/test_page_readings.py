@@ -1,0 +1,235 @@
+"""What the page shows of a lake: clusters, money, batches, model; and what it reads for that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from fruits.leases import end_lease
+from fruits.page.readings import Reader, Readings
+from fruits.rendering import render_template
+from fruits.settings import Settings, load_settings
+from local_cloud.cloud import LocalCloud
+from tests.fruits.emr_support import cluster_state, request, until
+from tests.page.conftest import lake
+from tests.page.scenes import LAKE, PROMISE, busy, failing, quiet
+
+
+def read(settings: Settings) -> Readings:
+    """Read the page's parts now."""
+    return Reader(settings, kept_seconds=0).read()
+
+
+def html(readings: Readings, settings: Settings) -> str:
+    """Return the page."""
+    values = {"data": readings, "settings": settings, "dag_id": "fruits_ingestion", "nonce": "n"}
+    return render_template("page.html.jinja", values)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Settings]:
+    """Return the settings of an empty lake, beside which no EMR answers."""
+    with lake(tmp_path):
+        yield load_settings(region="eu-west-3")
+
+
+class TestBusy:
+    """A cluster is alive."""
+
+    @pytest.fixture(scope="class")
+    def cluster_id(self, cloud: LocalCloud) -> Iterator[str]:
+        """Let a batch be worked on."""
+        cluster_id, emr = busy(load_settings()), boto3.client("emr")
+        until(lambda: cluster_state(emr, cluster_id) == "RUNNING", 60)
+        yield cluster_id
+        emr.terminate_job_flows(JobFlowIds=[cluster_id])
+
+    def test_a_cluster_is_told_with_its_time_money_and_work(
+        self, cluster_id: str, settings: Settings
+    ) -> None:
+        """Its age against its cap, its cost against its promise, its step's progress, its token."""
+        (one,) = read(settings).clusters.value or ()
+
+        assert (one.id, one.state) == (cluster_id, "RUNNING")
+        assert one.cap is not None
+        assert 0 <= one.age_share < 0.1
+        assert one.lease is not None
+        assert one.lease.token == one.token
+        assert 0 <= (one.cost_so_far or 0) < PROMISE * 0.1
+        assert one.progress is not None
+        assert (one.progress.step, one.progress.done) == ("featurize", 5480)
+
+    def test_the_page_has_its_ids_and_links(self, cluster_id: str, settings: Settings) -> None:
+        """Id and token can be copied; one link leads to the console, one to the step's logs."""
+        shown = html(read(settings), settings)
+
+        assert f'<code class="id">{cluster_id}</code>' in shown
+        assert f"#/clusterDetails/{cluster_id}" in shown
+        assert f"prefix=logs/{cluster_id}/steps/s-" in shown
+        assert "5,480 of 12,640 images, 1 min 36 s left" in shown
+
+    def test_clusters_of_others_are_left_out(self, cluster_id: str, settings: Settings) -> None:
+        """A cluster without our tag, or over another lake, is on nobody's page but its own."""
+        emr = boto3.client("emr")
+        foreign = [
+            emr.run_job_flow(**request("foreign", **change))["JobFlowId"]
+            for change in ({"Tags": []}, {"LogUri": "s3://fruits-lake/elsewhere/logs/"})
+        ]
+
+        found = read(settings).clusters.value or ()
+
+        emr.terminate_job_flows(JobFlowIds=foreign)
+        assert [one.id for one in found] == [cluster_id]
+
+    def test_what_is_waited_for_is_not_committed_yet(
+        self, cluster_id: str, settings: Settings
+    ) -> None:
+        """The images of the batch that is worked on are the ones that wait."""
+        waits = read(settings).waiting.value
+
+        assert waits is not None
+        assert (waits.images, waits.why) == (12_640, "not committed yet")
+
+    def test_a_given_up_cluster_is_told_as_one(self, cluster_id: str, settings: Settings) -> None:
+        """A lease that was ended says that the cluster is about to end."""
+        (one,) = read(settings).clusters.value or ()
+        end_lease(LAKE, one.token)
+
+        assert "Given up: it is about to end" in html(read(settings), settings)
+
+
+def test_an_empty_lake_says_what_to_do(empty: Settings) -> None:
+    """Before the first batch nothing is missing: the page says how to have one."""
+    readings = read(empty)
+
+    assert {readings.past.trouble, readings.model.trouble, readings.waiting.trouble} == {""}
+    assert readings.month.value is not None
+    assert (readings.month.value.charged, readings.month.value.clusters) == (0, 0)
+    shown = html(readings, empty)
+    assert "Trigger the ingestion</a> to have one" in shown
+    assert "There is none yet" in shown
+
+
+def test_a_quiet_past(empty: Settings) -> None:
+    """Twenty batches of all, the newest first; the model with its plots; the month's sum."""
+    quiet(empty)
+
+    readings = read(empty)
+
+    past, month, model = readings.past.value, readings.month.value, readings.model.value
+    assert past
+    assert month
+    assert model
+    assert (len(past.batches), past.count) == (20, 40)
+    assert past.last is not None
+    times = [one.row["run_after"] for one in past.batches]
+    assert times == sorted(times, reverse=True)
+    assert past.model_version == past.last.row["model_version"]
+    assert month.charged == pytest.approx(0.27 * month.clusters)
+    assert model.scree is not None
+    assert model.scatter is not None
+    assert readings.waiting.value is not None
+    assert readings.waiting.value.images == 0
+
+
+def test_a_bad_month_is_told(empty: Settings) -> None:
+    """A failed batch, a full month and what the watchdog ended each have their word."""
+    failing(empty)
+
+    readings = read(empty)
+
+    assert readings.month.value is not None
+    assert readings.month.value.is_full
+    assert readings.month.value.unsettled == 4
+    shown = " ".join(html(readings, empty).split())
+    for told in (
+        "failed: commit_features",
+        "it would be refused",
+        "its lease of 30 min was renewed 41 min ago",
+        "not settled",
+        "the last batch failed",
+        "(not met)",
+    ):
+        assert told in shown
+
+
+def test_a_part_that_cannot_be_read_is_a_gap(empty: Settings) -> None:
+    """Without an EMR that answers, the rest is shown; the page names the kind of trouble alone."""
+    quiet(empty)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_EMR", "http://user:hunter2@127.0.0.1:9")
+        from fruits.page import readings as module
+
+        module._emr.cache_clear()
+        readings = read(empty)
+        module._emr.cache_clear()
+
+    shown = html(readings, empty)
+    assert readings.clusters.trouble == "EndpointConnectionError"
+    assert readings.past.trouble == ""
+    assert "Cannot be read now (EndpointConnectionError)" in shown
+    assert "hunter2" not in shown
+
+
+def test_many_readers_are_one_reading(empty: Settings) -> None:
+    """Within a few seconds the same answer serves everybody: EMR counts every call."""
+    reader = Reader(empty)
+
+    assert reader.read() is reader.read()
+    assert Reader(empty, kept_seconds=0).read() is not reader.read()
+
+
+def test_no_secret_is_on_the_page(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the environment's credentials is shown, whatever is read."""
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a-fernet-key")
+    failing(empty)
+
+    shown = html(read(empty), empty)
+
+    secrets = [os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_ACCESS_KEY_ID"], "a-fernet-key"]
+    assert not [secret for secret in secrets if secret in shown]
+
+
+def test_other_peoples_text_is_text(empty: Settings) -> None:
+    """Markup in a reason, a task or a key does nothing on the page."""
+    from tests.page.scenes import add_runs, run_row
+
+    add_runs(
+        run_row(
+            1,
+            outcome="failed",
+            failed_tasks="<script>alert(1)</script>",
+            quarantined=1,
+            quarantine_reasons='{"<img src=x onerror=alert(2)>": 1}',
+            run_id='manual__"><script>alert(3)</script>',
+        )
+    )
+
+    shown = html(read(empty), empty)
+
+    assert shown.count("<script") == 1  # the page's own
+    assert "<img" not in shown
+
+
+def test_what_is_read_does_not_grow_with_the_images(empty: Settings) -> None:
+    """The page asks for the same few objects, whether the tables hold ten images or millions."""
+    asked: list[str] = []
+    quiet(empty)
+    from fruits.objects import client
+
+    def note(params: Any, **_: Any) -> None:
+        asked.append(str(params.get("Prefix") or params.get("Key") or ""))
+
+    client().meta.events.register("before-parameter-build.s3", note)
+    read(empty)
+    client().meta.events.unregister("before-parameter-build.s3", note)
+
+    large = ("tables/features/", "tables/components/", "tables/quarantine/", "manifests/")
+    assert [key for key in asked if key.startswith((*large, "attempts/"))] == []
+    assert [key for key in asked if key.startswith("tables/runs/")]
+    assert {key.split("/")[0] for key in asked if key} == {"ledger", "models", "sensings", "tables"}

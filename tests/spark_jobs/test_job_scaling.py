@@ -1,0 +1,163 @@
+"""Large images in little memory: what is left out, what stays the same, and what it takes."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fruits_jobs.images import UndecodableImage, decode
+from fruits_jobs.scaling import STRIP_PIXELS
+from tests.spark_jobs.batches import encoded, photo
+
+JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
+BILINEAR = Image.Resampling.BILINEAR
+# Decodes stdin and prints by how many MB the peak of memory grew, and what was reserved for it.
+MEASURE = """
+import io, sys
+import numpy
+from PIL import Image
+from fruits_jobs import images, scaling
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+data = sys.stdin.buffer.read()
+with Image.open(io.BytesIO(data)) as image:
+    width, height = image.size
+    scaling.reduce_while_decoding(image)
+    reserved = scaling.decoding_bytes(image, width, height) / 1e6
+before = peak()
+try:
+    images.decode(data)
+except images.UndecodableImage as refusal:
+    print(refusal, file=sys.stderr)
+print(peak() - before, reserved)
+"""
+
+
+def rows_then_columns(image: Image.Image, box: tuple[float, ...] = ()) -> np.ndarray:
+    """Return an RGB image as uint8[224, 224, 3], as the definition of preprocessing v2 says."""
+    _, _, right, lower = box or (0, 0, *image.size)
+    narrow = image.resize((224, image.height), BILINEAR, (0, 0, right, image.height))
+    return np.asarray(narrow.resize((224, 224), BILINEAR, (0, 0, 224, lower)))
+
+
+def measured(data: bytes) -> tuple[float, float]:
+    """Return by how much (MB) decoding let a process' peak grow, and the MB reserved for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE],
+        input=data,
+        capture_output=True,
+        check=True,
+        cwd=JOBS,
+        # Else each thread of a decoder takes an arena of its own from the system.
+        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
+    )
+    grown, reserved = done.stdout.split()
+    return float(grown), float(reserved)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [((895, 2000), 1), ((896, 2000), 2), ((1793, 1795), 4), ((3601, 3587), 8)]
+)
+def test_large_jpegs_are_reduced_while_they_are_decoded(size, scale):
+    """Preprocessing v2: from 896, 1792 and 3584 pixels on both sides, 1/2, 1/4 and 1/8."""
+    data = photo(1, size)
+    whole = Image.open(io.BytesIO(data))
+    reduced = Image.open(io.BytesIO(data))
+    reduced.draft("RGB", (size[0] // scale, size[1] // scale))
+    assert reduced.width == -(-size[0] // scale)
+
+    decoded = decode(data)
+
+    box = (0, 0, size[0] / scale, size[1] / scale)
+    np.testing.assert_array_equal(decoded.pixels, rows_then_columns(reduced, box))
+    assert (decoded.width, decoded.height) == size
+    full = np.asarray(whole.resize((224, 224), BILINEAR), np.int16)
+    assert np.abs(decoded.pixels - full).max() <= (1 if scale == 1 else 6)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "I;16", "LA", "CMYK"])
+def test_strips_give_the_pixels_of_the_whole(mode):
+    """An image that is converted a strip at a time is bit for bit what it would be in one piece."""
+    random = np.random.default_rng(0)
+    size = (1100, 2 * STRIP_PIXELS // 1100 + 77)
+    coarse = Image.fromarray(random.integers(0, 256, (40, 30, 4), dtype=np.uint8))
+    picture = coarse.resize(size, Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257)
+    elif mode != "RGBA":
+        picture = picture.convert("RGB").convert(mode)
+    data = encoded(picture, format="TIFF")
+    rgb = picture.convert("L").convert("RGB") if mode == "I;16" else picture.convert("RGB")
+    if mode == "RGBA":
+        white = Image.new("RGBA", size, "white")
+        rgb = Image.alpha_composite(white, picture).convert("RGB")
+    if mode == "I;16":
+        rgb = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
+
+    decoded = decode(data)
+
+    np.testing.assert_array_equal(decoded.pixels, rows_then_columns(rgb))
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        {"format": "JPEG"},
+        {"format": "JPEG", "progressive": True, "subsampling": 0},
+        {"format": "PNG"},
+        {"format": "WEBP"},
+        {"format": "AVIF", "speed": 10},
+        {"format": "JPEG2000"},
+        {"format": "TIFF"},
+        {"format": "GIF"},
+    ],
+    ids=lambda save: " ".join(str(value) for value in save.values()),
+)
+def test_decoding_takes_no_more_memory_than_is_reserved(save):
+    """What bounds a worker's memory must be true of every decoder: here for 8 megapixels."""
+    data = photo(2, (3400, 2400), **save)
+
+    grown, reserved = measured(data)
+
+    assert grown < reserved + 12  # strips, and what the allocator keeps
+
+
+def test_transparent_pixels_take_no_second_image():
+    """A large drawing with transparency is put over white a strip at a time."""
+    picture = Image.open(io.BytesIO(photo(3, (3400, 2400), format="PNG")))
+    picture.putalpha(200)
+
+    grown, reserved = measured(encoded(picture, format="PNG", compress_level=1))
+
+    assert grown < reserved + 12
+
+
+def test_a_300_megapixel_bomb_costs_nothing():
+    """A PNG of 300 megapixels is refused by its header: no pixel of it is ever in memory."""
+    buffer = io.BytesIO()
+    Image.new("1", (17_321, 17_321)).save(buffer, "PNG", compress_level=9)
+
+    with pytest.raises(UndecodableImage, match=r"300\.0 megapixels") as refusal:
+        decode(buffer.getvalue())
+    grown, reserved = measured(buffer.getvalue())
+    assert refusal.value.reason == "too_large"
+    assert grown < 3 < reserved
+
+
+def test_formats_that_take_more_memory_have_a_lower_limit():
+    """Fewer pixels of JPEG 2000 than of PNG are too many: what counts is the memory."""
+    pixels = {"JPEG2000": photo(4, (300, 300), format="JPEG2000"), "PNG": photo(4, (300, 300))}
+
+    assert decode(pixels["PNG"], max_pixels=90_000).width == 300
+    with pytest.raises(UndecodableImage, match="take 2 MB to decode, the limit is 0"):
+        decode(pixels["JPEG2000"], max_pixels=90_000)
