@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from fruits_jobs.arguments import pca_parser
 from fruits_jobs.bases import Basis, Wish
 from fruits_jobs.data_files import identified
 from fruits_jobs.objects import write_json
-from fruits_jobs.pca_models import UnreadableModel, read_model, spark_offset, write_model
+from fruits_jobs.pca_models import UnreadableModel, read_model, write_model
+from fruits_jobs.pca_reports import Stopwatch, describe, how_it_went, result_of, tell
 from fruits_jobs.pca_sources import Source, read_missing, read_source
 from fruits_jobs.plots import write_plots
-from fruits_jobs.progress import Progress, say
+from fruits_jobs.progress import Progress
 from fruits_jobs.projecting import SAMPLE, ComponentsDestination, Projected, write_components
 from fruits_jobs.qualities import quality
 from fruits_jobs.ranges import rows_per_file
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from fruits_jobs.table_files import WrittenFile
-
-T = TypeVar("T")
 
 SMALLEST_SHARE = 8192  # rows: below this, a Spark task costs more than it gains
 
@@ -55,7 +50,7 @@ def _with_spark(arguments: argparse.Namespace) -> None:
 
 def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:
     """Do the whole step and return the content of result.json, which is written last."""
-    started, seconds = datetime.now(UTC), Stopwatch()
+    seconds = Stopwatch()
     source = read_source(arguments.features, arguments.region)
     done = spark.sparkContext.accumulator(0)
     progress = f"{arguments.work}progress.json"
@@ -70,79 +65,17 @@ def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:
             "components", lambda: _components(arguments, spark, source, decision, done)
         )
     if decision.kept:
-        model, warnings = decision.kept.description, decision.warnings
+        model = decision.kept.description
     else:
-        described = describe(arguments, source, found.statistics, decision)
+        model = describe(arguments, source, found, decision)
         model = _new_model(
-            arguments, spark, decision, described, sample=projected.sample, seconds=seconds
+            arguments, spark, decision, model, sample=projected.sample, seconds=seconds
         )
-        warnings = tuple(model["warnings"])
-    result = {
-        "step": "pca",
-        "batch": arguments.batch,
-        "model_version": model["model_version"],
-        "fitted": decision.fitted,
-        "reason": decision.reason,
-        "explained_variance_kept": decision.captured,
-        "features_snapshot_id": source.snapshot_id,
-        "components_snapshot_id": source.current.components_snapshot_id
-        if decision.kept and source.current
-        else None,
-        "model": model,
-        "components": _listing(projected.files),
-        "statistics": {
-            "rows_loaded": found.loaded,
-            "rows_computed": found.computed,
-            "rejected": list(found.rejected),
-        },
-        "warnings": list(warnings),
-        "seconds": seconds.spent,
-        "started_at": started.isoformat(),
-        "ended_at": datetime.now(UTC).isoformat(),
-    }
+    result = result_of(arguments.batch, source, decision, model, projected)
+    result |= how_it_went(found, seconds)
     write_json(f"{arguments.work}result.json", result, arguments.region)
-    _tell(result, source, found)
+    tell(result, source, found)
     return result
-
-
-class Stopwatch:
-    """Seconds that named parts of a step took, in *spent*."""
-
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
-
-    def of(self, name: str, work: Callable[[], T]) -> T:
-        """Return what *work* returns and remember how long it took."""
-        started = time.perf_counter()
-        try:
-            return work()
-        finally:
-            self.spent[name] = round(time.perf_counter() - started, 3)
-
-
-def describe(
-    arguments: argparse.Namespace, source: Source, statistics: Statistics, decision: Decision
-) -> dict[str, Any]:
-    """Return the content of model.json."""
-    basis = decision.basis
-    ratio = basis.explained_variance_ratio
-    return {
-        "model_version": arguments.model_version,
-        "n_images": statistics.count,
-        "n_features": len(statistics.total),
-        "k": basis.k,
-        "variance_target": arguments.variance_target,
-        "variance_target_met": basis.variance_target_met,
-        "explained_variance_ratio": ratio.tolist(),
-        "explained_variance_kept": float(ratio.sum()),
-        "feature_model": source.feature_model,
-        "features_snapshot_id": source.snapshot_id,
-        "scaler": arguments.scaler,
-        "reason": decision.reason,
-        "spark_offset": spark_offset(basis).tolist(),
-        "created_at": datetime.now(UTC).isoformat(),
-        "warnings": list(decision.warnings),
-    }
 
 
 def _statistics(
@@ -220,26 +153,6 @@ def _plots(
     except Exception as error:  # noqa: BLE001  (no picture is worth a day's components)
         return [], [f"there are no plots: {cause(error)}"]
     return names, []
-
-
-def _listing(files: list[WrittenFile]) -> dict[str, Any]:
-    return {"rows": sum(file.rows for file in files), "files": [asdict(file) for file in files]}
-
-
-def _tell(result: dict[str, Any], source: Source, found: Sum) -> None:
-    for rejected in found.rejected:
-        say(f"pca: WARNING: the cached statistics of {rejected}; they were computed again")
-    for warning in result["warnings"]:
-        say(f"pca: WARNING: {warning}")
-    done = "fitted" if result["fitted"] else "kept"
-    kept = result["explained_variance_kept"]
-    share = f" keep {kept:.2%} of the variance" if kept is not None else ""
-    say(f"pca: statistics of {found.computed:,} of {source.rows:,} images were computed")
-    say(f"pca: {done} version {result['model_version']}: {result['reason']}")
-    say(
-        f"pca: {result['model']['k']} components of {source.rows:,} images{share};"
-        f" {result['components']['rows']:,} images were projected"
-    )
 
 
 if __name__ == "__main__":
