@@ -172,6 +172,10 @@ erase: $(READY)  ## Erase the image KEY at once, everywhere (make up's lake, or 
 	@test -n "$$KEY" || { echo 'Name the image: make erase KEY="Apple/1.jpg"' >&2; exit 2; }
 	@$(IN_CLOUD); $(BIN)/python -m fruits.erasures $(if $(YES),--yes) -- "$$KEY"
 
+.PHONY: switch-model
+switch-model: $(READY)  ## Say which feature models there are; MODEL=<name> lets readers go by it (AWS=yes: the stack's)
+	@$(IN_CLOUD); $(BIN)/python -m fruits.feature_models $(if $(ACCEPT_MISSING),--accept-missing) $(if $(MODEL),"$(MODEL)")
+
 .PHONY: aws-check
 aws-check: aws-lint .venv-aws/simulator/.ready  ## Check the stack without an account: rules, practices, roles, what it costs idle
 	@$(BIN)/pytest -q -m aws_simulator tests/aws

@@ -76,7 +76,7 @@ class Bench:
         """The exported network: a file."""
         path = CACHE / "networks" / f"benchmark-{self.weights.sha256[:12]}.onnx"
         if not path.exists():
-            export_network(self.weights, BACKBONE, path)
+            export_network(self.weights, path)
         return path.resolve()
 
     def small(self, count: int) -> Workload:

@@ -12,6 +12,10 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **Nothing new?** The run is a success, everything but the watcher is skipped, no cluster.
 * **Images gone?** Their rows go, without a cluster. More than a tenth of the rows under the prefix
   asks for *Confirm removals*.
+* **Another network?** *Reprocess* computes it beside the current tables; `fruits_switch_model` lets
+  readers and runs go over to it. docs/reprocess.md.
+* **Missed days?** The next run takes what is there. The runs of a backfill take turns: the first
+  takes everything, the others find nothing.
 * **Something failed?** Its log names the way out. What may pass by itself was retried already: AWS
   that did not answer, another writer, a failed featurize step (once, on the same cluster). Then
   clear the failed task with its *downstream* tasks (not *only failed*, which leaves out the
@@ -87,9 +91,9 @@ def any_to_process(found: dict[str, Any]) -> bool:
 
 
 @task
-def stage_jobs(params: dict[str, Any]) -> dict[str, Any]:
+def stage_jobs(found: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
     """Upload jobs, weights and network, under the names of their content, where missing."""
-    return ingestion.stage(run_settings(params))
+    return ingestion.stage(run_settings(params), found)
 
 
 @task
@@ -155,12 +159,13 @@ with DAG(
     sense = ChangesSensor(
         task_id="sense_changes",
         mode="reschedule",
-        poke_interval=timedelta(minutes=10),
+        # Ten minutes where EMR is looked at every minute.
+        poke_interval=timedelta(seconds=min(600, 10 * SETTINGS.poll_seconds)),
         timeout=timedelta(minutes=SETTINGS.sense_minutes),
     )
     removals = commit_removals(FOUND)
     needed = any_to_process(FOUND)
-    stage = stage_jobs()
+    stage = stage_jobs(FOUND)
     reserve = reserve_cluster(FOUND, STAGED).as_setup()
     create = CreateClusterOperator(task_id="create_cluster", reserved=RESERVED).as_setup()
     ready = ClusterSensor(

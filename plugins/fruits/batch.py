@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fruits import ingestion
+from rich.markup import escape
+
+from fruits import ingestion, stories
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.errors import FruitsError
 from fruits.leases import renew_lease
@@ -67,6 +69,10 @@ class ShellRun:
         self.terminal.say(f"network {weights['feature_model']} ({weights['source']})")
         if weights["source"] == "seeded":
             self.terminal.say(SEEDED)
+        if asked := self.sensed["overruled"]:
+            self.terminal.say(f"[bold yellow]{escape(stories.overruled(asked))}[/bold yellow]")
+        if self.sensed["beside"]:
+            self.summary["computed beside"] = f"{weights['feature_model']}: make switch-model"
         self.terminal.say(
             f"{counts['listed']} images listed: {counts['added']} to featurize, "
             f"{counts['deleted']} gone, {counts['unchanged']} unchanged"
@@ -94,7 +100,7 @@ class ShellRun:
     def _process(self) -> None:
         token = self.batch
         with self.terminal.stage("Upload what the cluster runs"):
-            staged = ingestion.stage(self.settings)
+            staged = ingestion.stage(self.settings, self.sensed)
         with self.terminal.stage("Create a cluster"):
             promise = ingestion.reserve(self.settings, token, staged, self.sensed)
             self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import cluster_roles
 from fruits.costs import cost, worst_case
+from fruits.weights import backbone_of
 
 if TYPE_CHECKING:
     from fruits.costs import PriceTable
@@ -152,17 +153,19 @@ def _roles(settings: Settings, count: int) -> Any:
     return cluster_roles(settings.model_copy(update={"workers": count}))
 
 
-def comparable(runs: Iterable[Mapping[str, Any]], settings: Settings) -> list[Mapping[str, Any]]:
-    """Return the newest of *runs* that say how fast the next is: of its engine and worker type.
+def comparable(
+    runs: Iterable[Mapping[str, Any]], settings: Settings, feature_model: str
+) -> list[Mapping[str, Any]]:
+    """Return the newest of *runs* that say how fast the next is, which makes *feature_model*.
 
-    *runs* come newest first.
+    They are of its backbone, engine and worker type; *runs* come newest first.
     """
-    backbone = f"{settings.backbone}-"
+    backbone = backbone_of(feature_model)
     wanted = [
         run
         for run in runs
         if run["engine"] == settings.engine.value
         and run["worker_instance_type"] == settings.worker_instance_type
-        and (run["feature_model"] or "").startswith(backbone)
+        and backbone_of(run["feature_model"] or "") == backbone
     ]
     return wanted[:RUNS_LOOKED_AT]

@@ -8,6 +8,7 @@ in between leaves work that the retry repeats; every commit is made once however
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
@@ -84,13 +85,13 @@ def commit_features(
     result_uri: str,
     *,
     max_quarantine_share: float = 0.05,
-    make_current: bool = True,
 ) -> Featurized:
     """Commit what a featurize attempt wrote: quarantine, then features, one snapshot each.
 
     Each snapshot also deletes the replaced versions of the images that it brings an outcome for; an
-    image that changed since the listing keeps its old row. *make_current* makes the manifest's
-    feature model the one that `lake.read` reads; the first commit does so anyway.
+    image that changed since the listing keeps its old row. What is made beside the current feature
+    model replaces rows of its own only. The first commit of a lake makes its feature model the
+    current one; later it is `fruits.feature_models.switch` that does so.
 
     Before anything is committed: ReconciliationError if the output is not exactly what the manifest
     asked for; TooManyQuarantinedError if more than *max_quarantine_share* of it is broken;
@@ -100,7 +101,7 @@ def commit_features(
     mark = Mark(manifest.batch, "features", manifest.digest)
     features = open_table("features", catalog)
     require_bucket(features, manifest.bucket)
-    properties = _feature_properties(features, manifest, make_current=make_current)
+    properties = _feature_properties(features, manifest)
     if made := mark.find(features):
         # Made before: its files may have been rewritten since, so they are not checked again.
         return _featurized(result, committed("features", made))
@@ -108,13 +109,28 @@ def commit_features(
         load_manifest(space, manifest_uri)
         length = _vector_length(features, manifest.feature_model)
         reconcile_features(space, features.io, result, manifest, length)
-        _refuse_mass_quarantine(result, max_quarantine_share)
+        _refuse_mass_quarantine(space, result, max_quarantine_share)
         _choose_replaced(space)
         quarantine = open_table("quarantine", catalog)
         _commit_swap(quarantine, mark, Rewriter(space, manifest.batch), result.quarantine)
-        rewriter = Rewriter(space, manifest.batch, manifest.feature_model, result.rewritten)
+        # The same version of an image may have features of another feature model, and keeps them.
+        space.run("DELETE FROM doomed WHERE reason = 'retried'")
+        rewriter = features_rewriter(space, manifest, result.rewritten)
         done = _commit_swap(features, mark, rewriter, result.features, properties)
     return _featurized(result, done)
+
+
+def features_rewriter(
+    space: Scratch, manifest: Manifest, prepared: Mapping[str, LakeFile | None]
+) -> Rewriter:
+    """Return what takes the replaced rows of *manifest* out of features: all, or its own."""
+    return Rewriter(
+        space,
+        manifest.batch,
+        partition=manifest.feature_model,
+        prepared=prepared,
+        confined=manifest.beside,
+    )
 
 
 def _commit_swap(
@@ -142,16 +158,14 @@ def _commit_swap(
 def _choose_replaced(space: Scratch) -> None:
     space.run("CREATE TABLE claimed AS SELECT image_key FROM outcomes WHERE outcome <> 'changed'")
     space.run(
-        "CREATE TABLE doomed AS SELECT image_key, etag FROM removed SEMI JOIN claimed"
-        " USING (image_key) WHERE reason = 'replaced'"
+        "CREATE TABLE doomed AS SELECT image_key, etag, reason FROM removed SEMI JOIN claimed"
+        " USING (image_key) WHERE reason IN ('replaced', 'retried')"
     )
 
 
-def _feature_properties(
-    features: Table, manifest: Manifest, *, make_current: bool
-) -> dict[str, str]:
+def _feature_properties(features: Table, manifest: Manifest) -> dict[str, str]:
     properties = {IMAGES_BUCKET: manifest.bucket}
-    if make_current or FEATURE_MODEL not in features.properties:
+    if FEATURE_MODEL not in features.properties:
         properties[FEATURE_MODEL] = manifest.feature_model
     return properties
 
@@ -192,9 +206,13 @@ def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -
     )
 
 
-def _refuse_mass_quarantine(result: FeaturizeResult, limit: float) -> None:
-    quarantined = sum(file.rows for file in result.quarantine)
-    images = quarantined + sum(file.rows for file in result.features)
+def _refuse_mass_quarantine(space: Scratch, result: FeaturizeResult, limit: float) -> None:
+    # Those that were in quarantine were accepted there before.
+    (quarantined, images), *_ = space.rows(
+        "SELECT count(*) FILTER (outcome = 'quarantine'), count(*) FROM outcomes ANTI JOIN"
+        " (FROM removed WHERE reason = 'retried') USING (image_key, etag)"
+        " WHERE outcome <> 'changed'"
+    )
     share = quarantined / images if images else 0.0
     if share <= limit:
         return

@@ -1,7 +1,7 @@
 """The commit of a PCA step: a new model version with components of every image, or more of one.
 
 It is one transaction of the components table, made once however often it is called (see
-`fruits.swaps`): the current version changes in the same commit as its rows.
+`fruits.swaps`): the newest version changes in the same commit as its rows.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pyiceberg.table import Table
 
 from fruits.errors import StaleManifestError, StaleVersionError
 from fruits.lake import (
-    FEATURE_MODEL,
-    MODEL_VERSION,
     MODEL_VERSIONS,
     RETIRED_VERSIONS,
     equals,
+    newest_version,
     open_table,
     scan_files,
+    versions,
 )
 from fruits.reconciliation import reconcile_components
 from fruits.results import PcaResult, read_pca_result
@@ -30,9 +30,7 @@ from fruits.swaps import Mark, Swap, commit_once, to_data_files
 from fruits.versions import (
     load_featurized_and_projected,
     load_images,
-    newest_version,
     retired_versions,
-    versions,
 )
 
 REMEMBERED = 100  # retired versions; the folders of older ones were removed long ago
@@ -44,12 +42,12 @@ def commit_components(
     """Commit what a PCA attempt wrote: a new model version, or more rows of the one it kept.
 
     One transaction. A new version comes with components of every image; of each feature model the
-    newest *keep_model_versions* stay, and the current version stays in any case. A kept version
-    gets the components that it lacked, and loses those of images that are not in features any more.
+    newest *keep_model_versions* stay. A kept version gets the components that it lacked, and loses
+    those of images that are not in features any more.
 
     The components must be those of the features snapshot that the step read, else
-    ReconciliationError. The version becomes the current one only if its feature model is the
-    current one: readers must not get components of features that they do not read.
+    ReconciliationError. The newest version of the current feature model is the current one: of
+    another feature model, readers get neither features nor components.
     StaleVersionError if the version that was kept is gone meanwhile, StaleManifestError if another
     batch changed the images meanwhile so that the commit would bring back what is gone, lose what
     has components, or give an image components twice.
@@ -66,12 +64,10 @@ def commit_components(
         reconcile_components(space, components.io, result)
         load_images(space, "remaining", features, equals("feature_model", result.feature_model))
         _refuse_gone(space)
-        current = features.properties.get(FEATURE_MODEL, result.feature_model)
-        is_current = current == result.feature_model
         plan = (
-            NewVersion(space, result, is_current, keep_model_versions)
+            NewVersion(space, result, keep_model_versions)
             if result.fitted
-            else KeptVersion(space, result, is_current, _outdated(space, components, result))
+            else KeptVersion(space, result, _outdated(space, components, result))
         )
         commit_once(components, mark, plan)
     return result
@@ -83,16 +79,14 @@ class NewVersion:
 
     space: Scratch
     result: PcaResult
-    is_current: bool
     keep: int
 
     def __call__(self, table: Table) -> Swap:
         """Return the swap for *table* as it is now."""
-        result, properties = self.result, table.properties
+        result = self.result
         self._refuse_overtaken(table)
         known = [*versions(table), [result.model_version, result.feature_model]]
-        current = result.model_version if self.is_current else properties.get(MODEL_VERSION)
-        kept = _kept(known, self.keep, current)
+        kept = _kept(known, self.keep)
         names = {version for version, _ in kept}
         retired = [version for version, _ in known if version not in names]
         dropped = [file for file in scan_files(table) if file.partition[0] not in names]
@@ -102,8 +96,7 @@ class NewVersion:
             properties={
                 MODEL_VERSIONS: json.dumps(kept),
                 RETIRED_VERSIONS: json.dumps([*retired_versions(table), *retired][-REMEMBERED:]),
-            }
-            | ({MODEL_VERSION: current} if current else {}),
+            },
             rows_removed=sum(file.record_count for file in dropped),
             rows_added=sum(file.rows for file in result.components),
         )
@@ -128,7 +121,6 @@ class KeptVersion:
 
     space: Scratch
     result: PcaResult
-    is_current: bool
     rewriter: Rewriter
 
     def __call__(self, table: Table) -> Swap:
@@ -143,20 +135,19 @@ class KeptVersion:
                 *(file.new for file in rewritten if file.new),
                 *to_data_files(table, result.components),
             ),
-            properties={MODEL_VERSION: result.model_version} if self.is_current else {},
             rows_removed=sum(file.rows for file in rewritten),
             rows_added=sum(file.rows for file in result.components),
         )
 
 
-def _kept(known: list[list[str]], keep: int, current: str | None) -> list[list[str]]:
+def _kept(known: list[list[str]], keep: int) -> list[list[str]]:
     """Return of *known* [model_version, feature_model] the newest of each feature model."""
     newest = {
         version
         for model in {model for _, model in known}
         for version in [version for version, its_model in known if its_model == model][-keep:]
     }
-    return [entry for entry in known if entry[0] in newest | {current}]
+    return [entry for entry in known if entry[0] in newest]
 
 
 def _load_expected(space: Scratch, features: Table, components: Table, result: PcaResult) -> None:

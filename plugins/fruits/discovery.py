@@ -12,6 +12,10 @@ removed  in a table, but not listed: "deleted" when the key is gone, "replaced" 
 deferred added, but beyond `max_images`; the oldest come first. What a deferred version replaces is
          not removed: the image keeps its old row until the new one is there.
 
+A run *beside* the current feature model looks at its own rows and the quarantine alone, and removes
+nothing but what it replaces: deleted images are for the next ordinary run. *retry_quarantined* adds
+again what is in quarantine and still listed, and removes its row as "retried".
+
 Everything per key happens in Arrow and DuckDB, so memory does not grow with the bucket. Versions
 are compared by a number, 128 bits of MD5 over etag and key: ten million of them fit in memory where
 their names would not, and two of them share one with a chance of about 1 in 10^25.
@@ -28,11 +32,11 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.table import Table
 
 from fruits.errors import WrongBucketError
-from fruits.lake import IMAGES_BUCKET, open_table, starts_with
+from fruits.lake import IMAGES_BUCKET, equals, open_table, starts_with
 from fruits.listing import list_objects
 from fruits.manifests import (
     ADDED,
@@ -96,6 +100,7 @@ class Comparison:
             "CREATE TABLE known (image_key VARCHAR NOT NULL, etag VARCHAR NOT NULL,"
             " processed BOOLEAN NOT NULL, version UHUGEINT NOT NULL)"
         )
+        self.scratch.run("CREATE TABLE quarantined (image_key VARCHAR, etag VARCHAR)")
 
     def add(self, folder: str, batch: pa.RecordBatch) -> None:
         """Take listed objects of *folder*."""
@@ -125,7 +130,15 @@ class Comparison:
         value = self.feature_model if processed is None else processed
         self.scratch.insert_all("known", select, batches, value)
 
-    def compare(self, bucket: str, max_images: int | None) -> None:
+    def add_quarantined(self, batches: Iterable[pa.RecordBatch], *, retry: bool) -> None:
+        """Take the rows of quarantine; with *retry* their versions are to be seen again."""
+        batches = list(batches)  # there are few
+        self.add_known(batches, processed=not retry)
+        if retry:
+            select = "SELECT image_key, etag FROM incoming"
+            self.scratch.insert_all("quarantined", select, batches)
+
+    def compare(self, bucket: str, max_images: int | None, *, beside: bool = False) -> None:
         """Make the tables `added` and `removed` out of `listed` and `known`."""
         self._insert_listed()
         run = self.scratch.run
@@ -156,6 +169,15 @@ class Comparison:
             " FROM gone WHERE image_key NOT IN"
             " (SELECT image_key FROM fresh ANTI JOIN added USING (image_key))",
             f"s3://{bucket}/",
+        )
+        if beside:
+            run(
+                "DELETE FROM removed WHERE reason = 'deleted'"
+                " OR image_key NOT IN (SELECT image_key FROM added)"
+            )
+        run(
+            "INSERT INTO removed SELECT image_key, image_uri, etag, 'retried' FROM added"
+            " SEMI JOIN quarantined USING (image_key, etag)"
         )
 
     def _insert_listed(self) -> None:
@@ -193,6 +215,7 @@ class Comparison:
             deleted=value(removed, "deleted"),
             ignored=value("SELECT count(*) FROM listed") - listed,
             deferred=fresh - added,
+            retried=value(removed, "retried"),
         )
 
     def ignored_extensions(self) -> dict[str, int]:
@@ -224,12 +247,15 @@ def sense(
     batch: str,
     feature_model: str,
     max_images: int | None = None,
+    beside: bool = False,
+    retry_quarantined: bool = False,
     memory_limit: str = MEMORY_LIMIT,
 ) -> Changes:
     """Compare the images under *images_uri* with the tables and write the manifest of *batch*.
 
     *images_uri* is `s3://bucket/prefix`, the prefix a string as in S3; *manifest_uri* is the
-    folder that the manifest goes to. Sensing again for the same batch overwrites it.
+    folder that the manifest goes to. Sensing again for the same batch overwrites it. *beside* says
+    that the tables' current feature model is another one, whose rows are left alone.
     WrongBucketError if the tables describe another bucket; ListingError if the listing breaks off.
     """
     bucket, prefix = split_uri(images_uri)
@@ -238,8 +264,8 @@ def sense(
     with scratch(memory_limit) as space:
         comparison = Comparison(space, feature_model)
         list_objects(bucket, prefix, comparison)
-        _add_known(comparison, features, catalog, prefix)
-        comparison.compare(bucket, max_images)
+        _add_known(comparison, catalog, prefix, beside=beside, retry_quarantined=retry_quarantined)
+        comparison.compare(bucket, max_images, beside=beside)
         lists = Lists(
             write_list(space.folder / "added.parquet", ADDED, comparison.added()),
             write_list(space.folder / "removed.parquet", REMOVED, comparison.removed()),
@@ -256,6 +282,7 @@ def sense(
             added_bytes=comparison.added_bytes(),
             rows_under_prefix=comparison.rows_under_prefix(),
             digest=lists.digest(),
+            beside=beside,
         )
         publish(manifest, lists, manifest_uri)
     return Changes(
@@ -284,12 +311,19 @@ def require_bucket(features: Table, bucket: str) -> None:
         )
 
 
-def _add_known(comparison: Comparison, features: Table, catalog: Catalog, prefix: str) -> None:
+def _add_known(
+    comparison: Comparison, catalog: Catalog, prefix: str, *, beside: bool, retry_quarantined: bool
+) -> None:
     under = starts_with("image_key", prefix)
-    comparison.add_known(_key_batches(features, under, "feature_model"), processed=None)
-    quarantine, components = (open_table(name, catalog) for name in ("quarantine", "components"))
-    comparison.add_known(_key_batches(quarantine, under), processed=True)
-    comparison.add_known(_key_batches(components, under), processed=False)
+    features, quarantine, components = (
+        open_table(name, catalog) for name in ("features", "quarantine", "components")
+    )
+    whose = equals("feature_model", comparison.feature_model) if beside else AlwaysTrue()
+    rows = _key_batches(features, And(under, whose), "feature_model")
+    comparison.add_known(rows, processed=None)
+    comparison.add_quarantined(_key_batches(quarantine, under), retry=retry_quarantined)
+    if not beside:
+        comparison.add_known(_key_batches(components, under), processed=False)
 
 
 def _key_batches(

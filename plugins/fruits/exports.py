@@ -28,19 +28,19 @@ from fruits.batches import Batch
 from fruits.errors import FruitsError
 from fruits.job_package import EXPORT_COMPONENTS
 from fruits.lake import (
-    MODEL_VERSION,
     PARTITION_COLUMN,
     VECTORS,
+    current_version,
     ensure_tables,
     equals,
     open_catalog,
     open_table,
     read,
+    versions,
 )
 from fruits.objects import exists
 from fruits.settings import Settings, SettingsError, load_settings
 from fruits.terminal import Terminal
-from fruits.versions import versions
 
 TABLES = ("components", "features", "quarantine")
 ROWS = 8192  # of a row group, and of the wide columns that are in memory at once
@@ -125,7 +125,7 @@ def _version(catalog: Catalog, version: str | None) -> tuple[str, str]:
     """Return (model_version, feature_model) of *version*, or of the current one."""
     components = open_table("components", catalog)
     known = {entry[0]: entry[1] for entry in versions(components)}
-    wanted = version or components.properties.get(MODEL_VERSION)
+    wanted = version or current_version(catalog)
     if wanted is None:
         raise ExportError("There is no PCA version yet.", "Ingest some images first: `make batch`.")
     if wanted not in known:

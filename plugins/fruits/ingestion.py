@@ -18,6 +18,7 @@ from fruits.clusters import cluster_roles, run_job_flow_request
 from fruits.costs import PriceTable, check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
+from fruits.weights import Weights
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,16 +35,15 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
     features or because an earlier run failed before it made them. *remove*: rows have to go.
     """
     from fruits.discovery import sense
-    from fruits.lake import ensure_tables, open_catalog
+    from fruits.lake import current_feature_model, ensure_tables, open_catalog
+    from fruits.networks import choose_network
     from fruits.sensings import remember_sensing
     from fruits.versions import components_are_behind
-    from fruits.weights import resolve_weights
 
-    weights = resolve_weights(
-        settings.backbone, settings.weights, settings.cache_folder, settings.lake
-    )
     catalog = open_catalog()
     ensure_tables(catalog)
+    choice = choose_network(settings, current_feature_model(catalog))
+    weights = choice.weights
     manifest_uri = Batch(settings.lake, batch_id).manifest
     changes = sense(
         catalog,
@@ -52,19 +52,24 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
         batch=batch_id,
         feature_model=weights.feature_model,
         max_images=settings.max_images_per_run,
+        beside=choice.beside,
+        retry_quarantined=settings.retry_quarantined,
     )
     featurize = bool(changes.counts.added)
     found = {
         "batch": batch_id,
         "feature_model": weights.feature_model,
         "weights": asdict(weights),
+        "beside": choice.beside,
+        "overruled": choice.overruled,
         "counts": asdict(changes.counts),
         "added_bytes": changes.added_bytes,
         "featurize": featurize,
         "reduce": featurize or components_are_behind(catalog, weights.feature_model),
         "remove": bool(changes.counts.deleted or changes.counts.replaced),
     }
-    remember_sensing(settings.lake, found, settings.images_uri, run_id)
+    if not choice.beside:  # which says nothing of what waits in the bucket
+        remember_sensing(settings.lake, found, settings.images_uri, run_id)
     for line in stories.sensed(found, settings.images_uri, manifest_uri):
         log.info(line)
     return found
@@ -100,18 +105,13 @@ def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
     return rows
 
 
-def stage(settings: Settings) -> dict[str, str]:
-    """Upload what the cluster runs, where it is missing; return the URIs."""
+def stage(settings: Settings, found: dict[str, Any]) -> dict[str, str]:
+    """Upload what the cluster runs for what was *found*, where it is missing; return the URIs."""
+    from fruits.networks import weights_at_hand
     from fruits.staging import stage_jobs
-    from fruits.weights import resolve_weights
 
-    weights = resolve_weights(
-        settings.backbone, settings.weights, settings.cache_folder, settings.lake
-    )
-    staged = stage_jobs(
-        settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
-    )
-    return asdict(staged)
+    weights = weights_at_hand(settings, Weights(**found["weights"]))
+    return asdict(stage_jobs(settings.lake, settings.region, weights, engine=settings.engine))
 
 
 def reserve(
@@ -160,7 +160,7 @@ def reserve(
 def size_cluster(settings: Settings, found: dict[str, Any], prices: PriceTable) -> Sizing:
     """Return the size of the cluster for what was *found*, by what earlier batches took."""
     load = Load(found["counts"]["added"], found["added_bytes"])
-    speed = fit_speed(comparable(_earlier_runs(), settings))
+    speed = fit_speed(comparable(_earlier_runs(), settings, found["feature_model"]))
     sizing = choose_size(load, speed, settings, prices)
     for line in stories.sized(sizing, load, settings):
         log.info(line)
@@ -237,7 +237,6 @@ def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dic
         attempt.batch.manifest,
         f"{attempt.work('featurize')}/result.json",
         max_quarantine_share=settings.max_quarantine_share,
-        make_current=True,
     )
     merged = sum(merge_small_files(catalog, name, batch_id) for name in ("quarantine", "features"))
     done = asdict(committed) | {"files_merged": merged}
@@ -281,6 +280,25 @@ def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> d
     for warning in fitted.warnings:
         log.warning(warning)
     return done
+
+
+def switch_model(feature_model: str | None, *, accept_missing: bool) -> dict[str, Any]:
+    """Let readers and ordinary runs go by *feature_model*, if one is given; return which there are.
+
+    Raises UnknownModelError or IncompleteModelError: then nothing has changed.
+    """
+    from fruits.feature_models import feature_models, switch
+    from fruits.lake import ensure_tables, open_catalog
+
+    catalog = open_catalog()
+    ensure_tables(catalog)
+    if feature_model:
+        switched = switch(catalog, feature_model, accept_missing=accept_missing)
+        log.info(stories.switched(asdict(switched)))
+    models = [asdict(model) for model in feature_models(catalog)]
+    for model in models:
+        log.info(stories.feature_model(model))
+    return {"feature_models": models}
 
 
 def terminate(settings: Settings, token: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ PYICEBERG_CATALOG__FRUITS__*): SQLite or PostgreSQL locally, Glue on AWS, nothin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pyiceberg.table import DataScan, Table
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import (
+    BooleanType,
     DoubleType,
     FloatType,
     IntegerType,
@@ -38,9 +40,12 @@ from pyiceberg.utils.config import Config
 from fruits.errors import UnreadableTableError
 
 NAMESPACE = "fruits"
-FEATURE_MODEL = "fruits.feature-model"  # property of features: the current feature model
+# Property of features: the current feature model. It alone says what is current: the current PCA
+# model version is the newest of this feature model.
+FEATURE_MODEL = "fruits.feature-model"
+# Property of features: the one that was current before the last switch.
+PREVIOUS_FEATURE_MODEL = "fruits.previous-feature-model"
 IMAGES_BUCKET = "fruits.images-bucket"  # property of features: the bucket its image_keys are of
-MODEL_VERSION = "fruits.model-version"  # property of components: the current PCA model version
 # Property of components: JSON list of [model_version, feature_model], the newest last.
 MODEL_VERSIONS = "fruits.model-versions"
 # Property of components: JSON list of versions whose rows were taken out, the last one last.
@@ -62,7 +67,7 @@ def _schema(**columns: PrimitiveType | ListType) -> Schema:
 
 
 TEXT, LONG, INT, DOUBLE = StringType(), LongType(), IntegerType(), DoubleType()
-TIME = TimestamptzType()
+TIME, YES_NO = TimestamptzType(), BooleanType()
 FLOATS = ListType(1000, FloatType(), element_required=False)
 
 SCHEMAS = {
@@ -120,6 +125,7 @@ SCHEMAS = {
         changed=LONG,
         features_removed=LONG,
         feature_model=TEXT,
+        beside=YES_NO,  # the current feature model was another one
         model_version=TEXT,
         k=LONG,
         explained_variance_kept=DOUBLE,
@@ -180,12 +186,38 @@ def read(name: str, catalog: Catalog | None = None) -> DataScan:
     `.to_pandas()`, `.to_arrow()` and `.to_duckdb()` read it. `quarantine` is read whole. For other
     versions use `open_table(name).scan(...)`.
     """
+    catalog = catalog or open_catalog()
     table = open_table(name, catalog)
     if name not in PARTITION_COLUMN:
         return table.scan()
-    current = table.properties.get(FEATURE_MODEL if name == "features" else MODEL_VERSION)
+    current = current_feature_model(catalog) if name == "features" else current_version(catalog)
     nothing = AlwaysFalse()  # a table that no commit has reached yet
     return table.scan(equals(PARTITION_COLUMN[name], current) if current else nothing)
+
+
+def current_feature_model(catalog: Catalog | None = None) -> str | None:
+    """Return the feature model that readers read and ordinary runs compute; None in a new lake."""
+    return open_table("features", catalog).properties.get(FEATURE_MODEL)
+
+
+def current_version(catalog: Catalog | None = None) -> str | None:
+    """Return the newest PCA model version of the current feature model; None if it has none."""
+    catalog = catalog or open_catalog()
+    feature_model = current_feature_model(catalog)
+    components = open_table("components", catalog)
+    return newest_version(components, feature_model) if feature_model else None
+
+
+def versions(components: Table) -> list[list[str]]:
+    """Return [model_version, feature_model] of every version with components, the newest last."""
+    found: list[list[str]] = json.loads(components.properties.get(MODEL_VERSIONS, "[]"))
+    return found
+
+
+def newest_version(components: Table, feature_model: str) -> str | None:
+    """Return the newest version of *feature_model*, None if it has none."""
+    mine = [version for version, model in versions(components) if model == feature_model]
+    return mine[-1] if mine else None
 
 
 def scan_files(

@@ -40,6 +40,7 @@ class Counts:
 
     *replaced* and *deleted* count versions (image_key, etag) that a table holds and the bucket
     does not; *ignored* counts objects without an image extension; *deferred* waits for another run.
+    *retried* are those of added that were in quarantine.
     """
 
     listed: int
@@ -49,6 +50,7 @@ class Counts:
     deleted: int
     ignored: int
     deferred: int
+    retried: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Manifest:
     added_bytes: int
     rows_under_prefix: int
     digest: str
+    beside: bool = False  # the tables' current feature model is another one
 
     @property
     def bucket(self) -> str:

@@ -47,13 +47,32 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             f"{settings.max_removed_share:.0%} of the rows under the prefix.",
             section="What comes in",
         ),
-        "backbone": Param(
-            settings.backbone,
-            enum=sorted({settings.backbone, *BACKBONES}),
-            title="Backbone",
-            description="Keras application that turns an image into features. The weights of "
-            "the settings have to be its own.",
-            section="What is computed",
+        "retry_quarantined": Param(
+            settings.retry_quarantined,
+            type="boolean",
+            title="Retry quarantined",
+            description="Try the images in quarantine again: those under the prefix that have not "
+            "changed.",
+            section="What comes in",
+        ),
+        "reprocess": Param(
+            settings.reprocess,
+            type=["null", "string"],
+            enum=[None, *sorted({settings.backbone, *BACKBONES})],
+            values_display={"None": "No: the network of the tables"},
+            title="Reprocess",
+            description="Featurize every image with this Keras application, beside the current "
+            "tables. Readers see nothing of it until fruits_switch_model switches. Repeat it "
+            "while images are left.",
+            section="Another network",
+        ),
+        "weights": Param(
+            settings.weights,
+            enum=sorted({settings.weights, "imagenet", "published"}),
+            title="Weights",
+            description="Of Reprocess, and of a lake's first batch: imagenet is what Keras "
+            "downloads, published what make aws-publish has put into the lake.",
+            section="Another network",
         ),
         "variance_target": Param(
             settings.variance_target,

@@ -11,10 +11,10 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from fruits.errors import NoFeaturesError
-from fruits.lake import LakeFile, data_files, equals, open_table
+from fruits.lake import LakeFile, data_files, equals, newest_version, open_table
 from fruits.objects import upload, write_json
 from fruits.scratch import Scratch, scratch
-from fruits.versions import load_featurized_and_projected, newest_version
+from fruits.versions import load_featurized_and_projected
 
 IMAGES = pa.schema([("image_key", pa.string()), ("etag", pa.string())])
 BATCH_ROWS = 65_536

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 
+from fruits.commits import features_rewriter
 from fruits.lake import open_table
 from fruits.manifests import load_manifest, read_manifest
 from fruits.objects import upload
-from fruits.rewrites import Rewriter
 from fruits.scratch import scratch
 from fruits.swaps import Mark
 
@@ -51,7 +51,7 @@ def plan_rewrites(catalog: Catalog, manifest_uri: str, uri: str, least_bytes: in
             "CREATE TABLE doomed AS SELECT image_key, etag FROM removed SEMI JOIN claimed"
             " USING (image_key) WHERE reason = 'replaced'"
         )
-        found = Rewriter(space, manifest.batch, manifest.feature_model).doomed_rows(features)
+        found = features_rewriter(space, manifest, {}).doomed_rows(features)
         size = sum(file.file_size_in_bytes for file, _ in found)
         if not found or size < least_bytes:
             return 0

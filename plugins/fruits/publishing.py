@@ -37,9 +37,7 @@ def publish(
     downloaded and are pinned by no hash.
     """
     weights = _pinned_weights(settings, weights_sha256)
-    staged = stage_jobs(
-        settings.lake, settings.region, weights, settings.backbone, engine=settings.engine
-    )
+    staged = stage_jobs(settings.lake, settings.region, weights, engine=settings.engine)
     _publish_wheels(settings, wheels)
     code = publish_code(settings.lake)
     # The last: from now on runs take all of it.

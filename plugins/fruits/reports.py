@@ -66,6 +66,7 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         "changed": features.get("changed", 0),
         "features_removed": removed.get("features", 0),
         "feature_model": found.get("feature_model"),
+        "beside": found.get("beside", False),
         "model_version": fitted.get("model_version"),
         "k": fitted.get("k"),
         "explained_variance_kept": fitted.get("explained_variance_kept"),

@@ -48,7 +48,8 @@ class Rewriter:
 
     `claimed` (image_key) names the keys that the commit brings new rows for. A row of a claimed key
     that is not doomed would stay beside the new one, so it raises StaleManifestError; with
-    *partition*, rows of other partitions are nobody's rivals. Both tables are in *space*.
+    *partition*, rows of other partitions are nobody's rivals, and *confined* to it, they stay even
+    if they are doomed. Both tables are in *space*.
 
     *prepared* are copies that a step has made already, by the file that each is to replace (None:
     no row is left). One that holds exactly the rows that are to stay is taken; else a new one is
@@ -62,6 +63,7 @@ class Rewriter:
     batch: str
     partition: str | None = None
     prepared: Mapping[str, LakeFile | None] = field(default_factory=dict)
+    confined: bool = False
     _known: dict[str, Rewritten | None] = field(default_factory=dict)
 
     def plan(self, table: Table) -> list[Rewritten]:
@@ -92,11 +94,12 @@ class Rewriter:
 
     def _look_into(self, table: Table, file: DataFile) -> pa.Table | None:
         """Return the doomed rows of *file*, None where there can be none; note its rivals."""
-        if not self._may_hold(table, file):
+        elsewhere = self.partition is not None and file.partition[0] != self.partition
+        if (self.confined and elsewhere) or not self._may_hold(table, file):
             return None
         self.space.database.register("keys", _read_keys(table.io, file.file_path))
         try:
-            if self.partition is None or file.partition[0] == self.partition:
+            if not elsewhere:
                 self.space.run(
                     "INSERT INTO rivals SELECT image_key FROM (FROM keys SEMI JOIN claimed"
                     f" USING (image_key)) ANTI JOIN doomed {SAME}"

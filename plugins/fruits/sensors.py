@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.sensors.emr import EmrJobFlowSensor, EmrStepSensor
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
@@ -21,6 +25,7 @@ from fruits.lifecycle import check_alive, cluster_age, end_duplicates
 from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
 from fruits.progress import describe_failure, describe_progress
+from fruits.run_facts import run_at_work
 from fruits.step_runs import (
     FAILED,
     StepFailedError,
@@ -46,23 +51,36 @@ PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}}
 class ChangesSensor(BaseSensorOperator):
     """Looks for images that are new, replaced or gone; returns what `sense_changes` found.
 
-    A scheduled run looks again until its window (*timeout*) passes, a manual run looks once. With
-    nothing to do it skips, and so does the rest of the run. A look that fails, fails the task.
+    A scheduled run looks again until its window (*timeout*) passes; a manual one, or one of a
+    backfill, looks once. With nothing to do it skips, and so does the rest of the run. A look that
+    fails, fails the task.
+
+    While another run is between its sensing and its end it waits: both would find the same images,
+    and pay for a cluster each. Airflow does not see to that, a backfill begins ten runs at once;
+    but it runs one such task at a time (max_active_tis_per_dag).
     """
 
     operator_extra_links = (ReportLink(),)
+    _waits_for: str | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_active_tis_per_dag=1, **kwargs)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
         run = context["dag_run"]
+        self._waits_for = run_at_work(context["ti"])
+        if self._waits_for:
+            self.log.info("Run %s is at work: this one waits until it is over", self._waits_for)
+            return PokeReturnValue(False)
         settings = run_settings(context["params"])
         batch = batch_id(run.run_after, run.run_id)
         found = ingestion.sense_changes(settings, batch, run.run_id)
         something = found["reduce"] or found["remove"]
         if something:
             tell_report(context, batch)
-        if not something and run.run_type == "manual":
-            raise AirflowSkipException("Nothing changed, and a manual run looks once.")
+        if not something and run.run_type != "scheduled":
+            raise AirflowSkipException(f"Nothing changed, and a {run.run_type} run looks once.")
         return PokeReturnValue(something, found)
 
     def execute(self, context: Context) -> Any:
@@ -70,6 +88,11 @@ class ChangesSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except AirflowSensorTimeout as window:
+            if self._waits_for:
+                raise AirflowFailException(
+                    f"Run {self._waits_for} was still at work after {self.timeout:.0f} s. Clear "
+                    "this task when it is over, or leave the images to the next run."
+                ) from window
             raise AirflowSkipException(f"Nothing changed in {self.timeout:.0f} s.") from window
 
 

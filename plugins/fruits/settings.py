@@ -83,6 +83,7 @@ class SettingsError(FruitsError):
 # Each look at a cluster renews its lease: one that fails or comes late must not end the cluster.
 POLLS_PER_LEASE = 3
 
+BACKBONE = r"^[A-Z]\w+$"
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -110,7 +111,9 @@ class Settings(BaseSettings):
 
     # What is computed.
     backbone: str = Field(
-        "MobileNetV2", pattern=r"^[A-Z]\w+$", description="Name of a Keras application."
+        "MobileNetV2",
+        pattern=BACKBONE,
+        description="Keras application of a lake's first batch; later the tables say which.",
     )
     weights: str = Field(
         "imagenet",
@@ -118,6 +121,15 @@ class Settings(BaseSettings):
         description="A weights file of the backbone without its head, or imagenet (Keras' own), "
         "published (by make aws-publish), seeded (made up), or auto: imagenet where it can be had, "
         "else seeded; for trials only.",
+    )
+    reprocess: str | None = Field(
+        None,
+        pattern=BACKBONE,
+        description="For one run: featurize every image with this Keras application, beside the "
+        "current tables (docs/reprocess.md).",
+    )
+    retry_quarantined: bool = Field(
+        False, description="For one run: try the images in quarantine again."
     )
     engine: Engine = Field(Engine.ONNXRUNTIME, description="What runs the network.")
     k: int | None = Field(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from fruits import job_package
-from fruits.objects import exists, write_bytes
+from fruits.networks import staged_weights_uri, write_origin
+from fruits.objects import download, exists, write_bytes
 from fruits.settings import Engine
 from fruits.steps import StagedJobs
 from fruits.weights import Weights, export_network
@@ -21,7 +23,6 @@ def stage_jobs(
     lake: str,
     region: str,
     weights: Weights,
-    backbone: str,
     *,
     engine: Engine = Engine.ONNXRUNTIME,
 ) -> StagedJobs:
@@ -36,7 +37,7 @@ def stage_jobs(
         featurize=f"{jobs}/featurize.py",
         pca=f"{jobs}/pca.py",
         package=f"{jobs}/fruits_jobs.zip",
-        weights=f"{lake}/weights/{weights.sha256}/{Path(weights.path).name}",
+        weights=staged_weights_uri(lake, weights.sha256, Path(weights.path).name),
         network=network,
         limit_lifetime=_script_uri(lake, job_package.LIMIT_LIFETIME),
         install_python_env=_script_uri(lake, job_package.INSTALL_PYTHON_ENV),
@@ -47,7 +48,7 @@ def stage_jobs(
         staged.pca: job_package.ENTRY_POINTS["pca"].read_bytes,
         staged.package: job_package.package_zip,
         staged.weights: Path(weights.path).read_bytes,
-        staged.network: lambda: _exported(weights, backbone),
+        staged.network: lambda: _exported(weights, staged.weights),
         staged.limit_lifetime: job_package.LIMIT_LIFETIME.read_bytes,
         staged.install_python_env: job_package.INSTALL_PYTHON_ENV.read_bytes,
     }
@@ -55,6 +56,7 @@ def stage_jobs(
         if not exists(uri, region):
             write_bytes(uri, content(), region)
             log.info("Staged %s", uri)
+    write_origin(lake, weights)
     return staged
 
 
@@ -63,9 +65,12 @@ def _script_uri(lake: str, script: Path) -> str:
     return f"{lake}/bootstrap/{digest}/{script.name}"
 
 
-def _exported(weights: Weights, backbone: str) -> bytes:
+def _exported(weights: Weights, weights_uri: str) -> bytes:
     log.info("Exporting %s to ONNX: once for these weights", weights.feature_model)
     with tempfile.TemporaryDirectory() as folder:
+        if not Path(weights.path).is_file():  # an earlier run, or another machine, had it
+            weights = replace(weights, path=str(Path(folder) / Path(weights.path).name))
+            download(weights_uri, Path(weights.path))
         network = Path(folder) / "network.onnx"
-        export_network(weights, backbone, network)
+        export_network(weights, network)
         return network.read_bytes()

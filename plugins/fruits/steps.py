@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fruits.weights import backbone_of
+
 if TYPE_CHECKING:
     from fruits.batches import Attempt
     from fruits.settings import Settings
@@ -42,7 +44,7 @@ def featurize_step(
         "--work": f"{attempt.work('featurize')}/",
         "--weights": staged.weights,
         "--network": staged.network,
-        "--backbone": settings.backbone,
+        "--backbone": backbone_of(feature_model),
         "--engine": settings.engine.value,
         "--feature-model": feature_model,
         "--batch": attempt.batch.id,

@@ -16,12 +16,30 @@ def sensed(found: Mapping[str, Any], images_uri: str, manifest_uri: str) -> Iter
     counts, weights = found["counts"], found["weights"]
     yield (
         f"{images_uri} holds {plural(counts['listed'], 'image')}: {count(counts['added'])} to "
-        f"featurize ({count(counts['replaced'])} replaced), {count(counts['unchanged'])} known, "
+        f"featurize ({count(counts['replaced'])} replaced{_retried(counts)}), "
+        f"{count(counts['unchanged'])} known, "
         f"{count(counts['deferred'])} left for the next run. {count(counts['deleted'])} are gone, "
         f"{plural(counts['ignored'], 'other object')} ignored"
     )
     yield f"The network is {found['feature_model']}, its weights are from: {weights['source']}"
+    if found["beside"]:
+        yield "It is computed beside the current one: readers see nothing of it before a switch"
+    if found["overruled"]:
+        yield overruled(found["overruled"])
     yield f"The lists of what is new and gone are under {manifest_uri}/"
+
+
+def overruled(asked: str) -> str:
+    """Tell that an ordinary run goes on with the tables' network, and what does otherwise."""
+    return (
+        f"The settings ask for {asked}, but the tables are of this network: a run with Reprocess "
+        "computes another one beside it, and then it can be switched to (docs/reprocess.md)"
+    )
+
+
+def _retried(counts: Mapping[str, Any]) -> str:
+    retried = counts.get("retried")
+    return f", {count(retried)} tried again from quarantine" if retried else ""
 
 
 def to_compute(found: Mapping[str, Any]) -> str:
@@ -88,6 +106,33 @@ def committed_components(done: Mapping[str, Any]) -> str:
         f"Model version {done['model_version']} was {became}: {done['reason']}. Its {done['k']} "
         f"components keep {share(done['explained_variance_kept'])} of the variance; "
         f"{plural(done['projected'], 'image')} projected"
+    )
+
+
+def feature_model(model: Mapping[str, Any]) -> str:
+    """Tell of one feature model what it has and lacks."""
+    role = "current" if model["current"] else "before it" if model["previous"] else "beside it"
+    lacks = [
+        f"{plural(model[name], 'image')} {of_what}"
+        for name, of_what in (
+            ("without_features", "of the current one without features"),
+            ("without_components", "without components"),
+        )
+        if model[name]
+    ]
+    return (
+        f"{model['name']} ({role}): {plural(model['images'], 'image')}, components of "
+        f"{model['model_version'] or 'no version'}; {' and '.join(lacks) or 'complete'}"
+    )
+
+
+def switched(done: Mapping[str, Any]) -> str:
+    """Tell what readers read now, and what they read before."""
+    if done["before"] == done["after"]:
+        return f"{done['after']} is the current feature model already"
+    return (
+        f"Readers and runs go by {done['after']} now, with components of "
+        f"{done['model_version'] or 'no version'}. To go back: switch to {done['before']}"
     )
 
 

@@ -1,4 +1,4 @@
-"""PCA model versions: which there are, and which images have no components of the newest one."""
+"""PCA model versions: which are retired, and which images have no components of the newest one."""
 
 from __future__ import annotations
 
@@ -8,26 +8,14 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
-from fruits.lake import MODEL_VERSIONS, RETIRED_VERSIONS, equals, open_table
+from fruits.lake import RETIRED_VERSIONS, equals, newest_version, open_table
 from fruits.scratch import Scratch, scratch
-
-
-def versions(components: Table) -> list[list[str]]:
-    """Return [model_version, feature_model] of every version with components, the newest last."""
-    found: list[list[str]] = json.loads(components.properties.get(MODEL_VERSIONS, "[]"))
-    return found
 
 
 def retired_versions(components: Table) -> list[str]:
     """Return the versions whose rows a commit took out: nobody can read their components."""
     found: list[str] = json.loads(components.properties.get(RETIRED_VERSIONS, "[]"))
     return found
-
-
-def newest_version(components: Table, feature_model: str) -> str | None:
-    """Return the newest version of *feature_model*, None if it has none."""
-    mine = [version for version, model in versions(components) if model == feature_model]
-    return mine[-1] if mine else None
 
 
 def load_images(

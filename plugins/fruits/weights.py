@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fruits.errors import FruitsError, MissingObjectError
 from fruits.job_package import EXPORT_NETWORK, package_hash
@@ -34,6 +35,11 @@ class Weights:
     sha256: str
     feature_model: str
     source: str
+
+
+def backbone_of(feature_model: str) -> str:
+    """Return the Keras application that a feature model begins with."""
+    return feature_model.partition("-")[0]
 
 
 def resolve_weights(backbone: str, wanted: str, cache_folder: Path, lake: str) -> Weights:
@@ -69,22 +75,34 @@ def publish_weights(weights: Weights, backbone: str, lake: str) -> None:
     write_json(_published_uri(backbone, lake), about)
 
 
-def export_network(weights: Weights, backbone: str, output: Path) -> None:
+def export_network(weights: Weights, output: Path) -> None:
     """Write the network of *weights* as ONNX to *output*: uint8[N,224,224,3] -> float32[N,D]."""
-    arguments = ["--backbone", backbone, "--weights", weights.path, "--output", str(output)]
-    _run("onnx", *arguments)
+    backbone = backbone_of(weights.feature_model)
+    _run("onnx", "--backbone", backbone, "--weights", weights.path, "--output", str(output))
 
 
-def _published(backbone: str, lake: str) -> Weights:
+def published_weights(backbone: str, lake: str) -> Weights | None:
+    """Return the weights of *backbone* that were published last, by whatever version."""
+    about = _about_published(backbone, lake)
+    return Weights(**{name: about[name] for name in about if name != "jobs"}) if about else None
+
+
+def _about_published(backbone: str, lake: str) -> dict[str, Any] | None:
     from fruits.objects import read_json
 
     try:
-        about = read_json(_published_uri(backbone, lake))
-    except MissingObjectError as error:
+        return dict(read_json(_published_uri(backbone, lake)))
+    except MissingObjectError:
+        return None
+
+
+def _published(backbone: str, lake: str) -> Weights:
+    about = _about_published(backbone, lake)
+    if about is None:
         raise WeightsError(
             f"No weights of {backbone} were published into {lake}.",
-            "make aws-publish WEIGHTS=... (a file, or imagenet)",
-        ) from error
+            f"FRUITS_BACKBONE={backbone} make aws-publish WEIGHTS=... (a file, or imagenet)",
+        )
     # What computes features is part of their name: jobs and weights are published together.
     if about.pop("jobs") != package_hash():
         raise WeightsError(

@@ -10,7 +10,9 @@ import pytest
 from fruits.settings import Settings
 
 
-@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog"])
+@pytest.mark.parametrize(
+    "dag_id", ["fruits_ingestion", "fruits_cost_watchdog", "fruits_switch_model"]
+)
 def test_every_param_explains_itself(dags: Mapping[str, Any], dag_id: str) -> None:
     """Title and a sentence of help for each field of the form."""
     params = dags[dag_id].params
@@ -35,7 +37,9 @@ def test_every_param_overrides_a_setting(ingestion: Any) -> None:
         ("images_uri", ["s3://b", "s3://b/a b/é/"], ["", "b/a", "s3://", "https://b/a"]),
         ("max_images_per_run", [1, 10_000_000], [0, -1, 1.5, "many"]),
         ("confirm_removals", [True, False], ["yes", 1]),
-        ("backbone", ["MobileNetV2", "ResNet50"], ["Mobilenet", "", None]),
+        ("retry_quarantined", [True, False], ["yes", 1]),
+        ("reprocess", [None, "MobileNetV2", "ResNet50"], ["Mobilenet", "", True]),
+        ("weights", ["imagenet", "published"], ["", "/etc/passwd", None]),
         ("variance_target", [0.01, 1], [0, 1.01, -0.5, "most"]),
         ("k", [None, 1, 64], [0, -1, 2.5]),
         ("workers", [1, 50], [0, 51, 1.5]),

@@ -102,7 +102,12 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_all_dags_are_found_without_errors(parsed: dict[str, Any]) -> None:
     """What the repository ships, Airflow can import."""
     assert parsed["errors"] == {}
-    assert parsed["dags"] == ["fruits_cost_watchdog", "fruits_ingestion", "fruits_retention"]
+    assert parsed["dags"] == [
+        "fruits_cost_watchdog",
+        "fruits_ingestion",
+        "fruits_retention",
+        "fruits_switch_model",
+    ]
 
 
 def test_parsing_takes_less_than_two_seconds(parsed: dict[str, Any]) -> None:
@@ -126,7 +131,7 @@ def test_wrong_settings_are_named_in_the_last_line(tmp_path: Path) -> None:
     parsed = run(PARSE, tmp_path / "home", ROOT / "dags", **wrong)
 
     assert parsed["dags"] == []
-    assert len(parsed["errors"]) == 3
+    assert len(parsed["errors"]) == 4
     for error in parsed["errors"].values():
         last = error.strip().splitlines()[-1]
         assert "SettingsError" in last

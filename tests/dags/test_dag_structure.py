@@ -11,7 +11,7 @@ import pytest
 from fruits.costs import MARGIN, WATCHDOG_PERIOD
 from fruits.settings import Settings
 
-DAGS = ("fruits_ingestion", "fruits_cost_watchdog", "fruits_retention")
+DAGS = ("fruits_ingestion", "fruits_cost_watchdog", "fruits_retention", "fruits_switch_model")
 SETUPS = {"reserve_cluster", "create_cluster"}
 TEARDOWN = "terminate_cluster"
 
@@ -71,6 +71,19 @@ def test_the_retention_is_kept_from_the_start(dags: Mapping[str, Any]) -> None:
 
     assert retention.timetable.expression == "0 5 * * *"
     assert retention.is_paused_upon_creation is False
+
+
+def test_the_switch_waits_for_somebody(dags: Mapping[str, Any]) -> None:
+    """It has no schedule, and one that is triggered is not held up by a pause."""
+    switch = dags["fruits_switch_model"]
+
+    assert not switch.timetable.can_be_scheduled
+    assert switch.is_paused_upon_creation is False
+
+
+def test_sensing_is_done_by_one_run_at_a_time(ingestion: Any) -> None:
+    """A backfill's runs are not held to max_active_runs, and would all find the same images."""
+    assert ingestion.get_task("sense_changes").max_active_tis_per_dag == 1
 
 
 def test_a_quiet_look_of_the_watchdog_is_no_event(watchdog: Any) -> None:

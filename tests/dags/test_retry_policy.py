@@ -15,6 +15,7 @@ import pytest
 
 from fruits.errors import FruitsError
 from tests.dags.conftest import ROOT
+from tests.dags.test_dag_structure import DAGS
 
 RETRYING = Path(__file__).with_name("retrying_dag.py")
 
@@ -54,7 +55,7 @@ def test_only_what_may_pass_is_tried_again(tries: dict[str, int], mode: str) -> 
     }
 
 
-@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog", "fruits_retention"])
+@pytest.mark.parametrize("dag_id", DAGS)
 def test_every_task_has_the_policy(dags: Mapping[str, Any], dag_id: str) -> None:
     """It comes with default_args, to operators, sensors and decorated tasks alike."""
     from fruits.retries import TransientFailures
@@ -62,7 +63,7 @@ def test_every_task_has_the_policy(dags: Mapping[str, Any], dag_id: str) -> None
     assert all(isinstance(task.retry_policy, TransientFailures) for task in dags[dag_id].tasks)
 
 
-@pytest.mark.parametrize("dag_id", ["fruits_ingestion", "fruits_cost_watchdog", "fruits_retention"])
+@pytest.mark.parametrize("dag_id", DAGS)
 def test_the_scheduler_knows_that_there_is_a_policy(dags: Mapping[str, Any], dag_id: str) -> None:
     """Serialized DAGs keep a flag, the same at every parse; the worker reads the file for more."""
     from airflow.serialization.serialized_objects import DagSerialization

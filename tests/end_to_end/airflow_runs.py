@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from local_cloud.airflow import LocalAirflow
 
 INGESTION = "fruits_ingestion"
 WATCHDOG = "fruits_cost_watchdog"
+SWITCH = "fruits_switch_model"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class AirflowRuns:
         self._call("PATCH", f"dags/{dag_id}", {"is_paused": False})
         body = {"logical_date": None, "conf": dict(conf)}
         return self.follow(dag_id, self._call("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def backfill(self, dag_id: str, first: datetime, last: datetime) -> list[Run]:
+        """Make up for the scheduled runs from *first* to *last*; return how they ended, by date."""
+        self._call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+        days = {"from_date": first.isoformat(), "to_date": last.isoformat()}
+        self._call("POST", "backfills", {"dag_id": dag_id, **days})
+        found = self._call("GET", f"dags/{dag_id}/dagRuns?run_type=backfill&order_by=logical_date")
+        return [self.follow(dag_id, run["dag_run_id"]) for run in found["dag_runs"]]
 
     def clear(self, run: Run, task_id: str) -> Run:
         """Clear a task and what follows it, as in the UI; return how the run then ended."""

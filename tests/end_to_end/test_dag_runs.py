@@ -6,6 +6,7 @@ import gzip
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from fruits.leases import Lease, grant_lease
 from local_cloud.airflow import LocalAirflow
 from local_cloud.samples import draw_samples
 from tests.aws.stacks import empty_account, make_stack
-from tests.end_to_end.airflow_runs import INGESTION, WATCHDOG, AirflowRuns, Run
+from tests.end_to_end.airflow_runs import INGESTION, SWITCH, WATCHDOG, AirflowRuns, Run
 from tests.end_to_end.allowed_calls import airflow_calls, node_calls
 from tests.end_to_end.cloud_batches import ROOT, CloudBatches
 from tests.end_to_end.recorded_cloud import RecordedCloud
@@ -54,7 +55,7 @@ def airflow(
     environment = cloud.recorded_environment() | fruits
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), ROOT, environment) as running:
         runs = AirflowRuns(running)
-        runs.wait_for_dags(INGESTION, WATCHDOG)
+        runs.wait_for_dags(INGESTION, WATCHDOG, SWITCH)
         yield runs
 
 
@@ -193,7 +194,42 @@ class TestOrchardInAirflow:
         assert cluster_state(lost) in ("TERMINATING", "TERMINATED")
         assert cluster_state(foreign) not in ("TERMINATING", "TERMINATED")
 
-    def test_g_the_stacks_roles_allow_every_call(self, cloud: RecordedCloud) -> None:
+    def test_g_a_backfill_is_one_batch_however_many_days(
+        self, orchard: CloudBatches, airflow: AirflowRuns, tmp_path: Path
+    ) -> None:
+        """Begun together, one day takes all that waits, the others end green without a cluster."""
+        before, clusters = orchard.versions("features"), orchard.clusters_created()
+        draw_samples(tmp_path, labels=1, images=22)
+        for image in sorted(tmp_path.rglob("*2[01]_*.jpg")):
+            orchard.add(image, f"Late Fruit/{image.name}")
+        today = datetime.now(UTC).replace(hour=0, minute=0)
+
+        runs = airflow.backfill(INGESTION, today - timedelta(days=4), today - timedelta(days=1))
+
+        assert [run.state for run in runs] == ["success"] * 3
+        (worked,) = (run for run in runs if run.states["sense_changes"] == "success")
+        for run in runs:
+            assert run is worked or run.tasks("skipped") == set(run.states) - {"watcher"}
+        assert worked.tasks("success") == set(worked.states)
+        assert orchard.clusters_created() == clusters + 1
+        assert len(orchard.versions("features") - before) == 2
+        row = reported(orchard, worked)
+        assert (row["outcome"], row["features"]) == ("success", 2)
+        assert row["run_after"] < today
+
+    def test_h_the_switch_tells_and_refuses(
+        self, orchard: CloudBatches, airflow: AirflowRuns
+    ) -> None:
+        """Without a name it lists the feature models; a name that there is not fails at once."""
+        told = airflow.trigger(SWITCH, {})
+        wrong = airflow.trigger(SWITCH, {"feature_model": "ResNet50-224-bilinear-v2-0123456789ab"})
+
+        (model,) = airflow.answer(told, "switch_model")["feature_models"]
+        assert (told.state, wrong.state) == ("success", "failed")
+        assert (model["current"], model["images"]) == (True, len(orchard.versions("features")))
+        assert (model["without_features"], model["without_components"]) == (0, 0)
+
+    def test_i_the_stacks_roles_allow_every_call(self, cloud: RecordedCloud) -> None:
         """What Airflow and the nodes asked of S3 and EMR until here, IAM would have let them."""
         emr = boto3.client("emr")
 

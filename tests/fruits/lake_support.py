@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 
 from fruits.commits import commit_features, commit_removals
+from fruits.component_commits import commit_components
 from fruits.discovery import Changes, sense
 from fruits.lake import open_table
 from fruits.manifests import ADDED, REMOVED, Counts, Lists, Manifest, publish, write_list
@@ -92,8 +93,9 @@ def sensed(
     prefix: str = "",
     model: str = MODEL,
     max_images: int | None = None,
+    **more: bool,
 ) -> Changes:
-    """Sense the bucket of these tests."""
+    """Sense the bucket of these tests; *more* says beside, or retry_quarantined."""
     return sense(
         catalog,
         images_uri=f"s3://{BUCKET}/{prefix}",
@@ -101,6 +103,7 @@ def sensed(
         batch=batch,
         feature_model=model,
         max_images=max_images,
+        **more,
     )
 
 
@@ -162,6 +165,14 @@ def featurized(
     edit_result(result)
     write_json(f"{work}/result.json", result)
     return f"{work}/result.json"
+
+
+def reprocess(catalog: Catalog, batch: str, model: str = OTHER_MODEL, **options: Any) -> None:
+    """Take a batch of another feature model through features and components, beside the current."""
+    sensed(catalog, batch, model=model, beside=True, **options)
+    commit_removals(catalog, manifest_uri(batch))
+    commit_features(catalog, manifest_uri(batch), featurized(batch, model=model))
+    commit_components(catalog, reduced(catalog, batch, model=model))
 
 
 def ingest(catalog: Catalog, batch: str, **options: Any) -> None:

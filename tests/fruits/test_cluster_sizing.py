@@ -149,7 +149,7 @@ def test_only_like_batches_are_compared() -> None:
     ]
     failed = run(0, 10_000) | {"featurize_seconds": None}
 
-    chosen = comparable([*others, good, failed], Settings())
+    chosen = comparable([*others, good, failed], Settings(), good["feature_model"])
 
     assert chosen == [good, failed]
     assert fit_speed(chosen).runs == 1

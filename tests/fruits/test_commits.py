@@ -36,6 +36,7 @@ from tests.fruits.lake_support import (
     published,
     put,
     reduced,
+    reprocess,
     sensed,
     table_rows,
     vector,
@@ -207,7 +208,7 @@ def test_leftovers_of_other_feature_models_go_with_the_removals(catalog: Catalog
     ingest(catalog, "b1")
     sensed(catalog, "b2", model=OTHER_MODEL)
     result = featurized("b2", model=OTHER_MODEL)
-    commit_features(catalog, manifest_uri("b2"), result, make_current=False)
+    commit_features(catalog, manifest_uri("b2"), result)
     assert len(read("features", catalog).to_arrow()) == len(KEYS)
     assert len(table_rows(catalog, "features")) == 2 * len(KEYS)
     delete(KEYS[0])
@@ -217,6 +218,66 @@ def test_leftovers_of_other_feature_models_go_with_the_removals(catalog: Catalog
 
     assert done.features == 2
     assert keys(catalog, "features") == sorted(KEYS[1:] * 2)
+
+
+def test_a_model_beside_leaves_the_current_rows_alone(catalog: Catalog) -> None:
+    """A newer version that it features takes its own old row, and never one that readers read."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1")
+    reprocess(catalog, "b2")
+    before = [row for row in table_rows(catalog, "features") if row["feature_model"] == MODEL]
+    put("Apple/1.jpg", "newer")
+    delete("Banana/2.jpg")
+
+    reprocess(catalog, "b3")
+
+    rows = table_rows(catalog, "features")
+    assert [row for row in rows if row["feature_model"] == MODEL] == before
+    its = {row["image_key"]: row["etag"] for row in rows if row["feature_model"] == OTHER_MODEL}
+    assert its["Apple/1.jpg"] == bucket_versions()["Apple/1.jpg"]
+    assert set(its) == set(KEYS)  # the deleted one waits for the next ordinary run
+    ingest(catalog, "b4")
+    assert keys(catalog, "features") == sorted([*bucket_versions(), *bucket_versions()])
+
+
+def test_a_retried_image_leaves_quarantine_or_stays_once(catalog: Catalog) -> None:
+    """Whichever outcome it has now, each image has exactly one row; other models keep theirs."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1", broken=KEYS[:4])
+    reprocess(catalog, "b2")
+    sensed(catalog, "b3", retry_quarantined=True)
+    commit_removals(catalog, manifest_uri("b3"))
+
+    done = commit_features(
+        catalog, manifest_uri("b3"), featurized("b3", broken=KEYS[:1], changed=KEYS[1:2])
+    )
+
+    assert (done.features, done.quarantined, done.changed) == (2, 1, 1)
+    assert keys(catalog, "quarantine") == KEYS[:2]
+    assert len(read("features", catalog).to_arrow()) == len(KEYS) - 2
+    assert keys(catalog, "features") == sorted([*KEYS[2:], *KEYS[4:]])
+    again = commit_features(catalog, manifest_uri("b3"), featurized("b3", "2", broken=KEYS[:1]))
+    assert again.features == 3
+    assert keys(catalog, "quarantine") == KEYS[:2]
+
+
+def test_retried_images_do_not_count_as_newly_broken(catalog: Catalog) -> None:
+    """Retrying a quarantine full of broken images is no broken camera; a new one among them is."""
+    for key in KEYS:
+        put(key)
+    ingest(catalog, "b1", broken=KEYS[:8])
+    sensed(catalog, "b2", retry_quarantined=True)
+
+    done = commit_features(catalog, manifest_uri("b2"), featurized("b2", broken=KEYS[:8]))
+
+    assert done.quarantined == 8
+    put("Cherry/1.jpg")
+    sensed(catalog, "b3", retry_quarantined=True)
+    result = featurized("b3", broken=["Cherry/1.jpg"])
+    with pytest.raises(TooManyQuarantinedError, match="1 of 1 images"):
+        commit_features(catalog, manifest_uri("b3"), result)
 
 
 def test_too_many_broken_images_are_refused(catalog: Catalog) -> None:

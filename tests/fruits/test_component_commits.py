@@ -8,10 +8,10 @@ from pyiceberg.catalog import Catalog
 from fruits.commits import commit_features, commit_removals
 from fruits.component_commits import commit_components
 from fruits.errors import ReconciliationError, StaleManifestError, StaleVersionError
-from fruits.lake import open_table, read
+from fruits.lake import open_table, read, versions
 from fruits.objects import list_uris, write_bytes
 from fruits.retired_models import remove_retired_models
-from fruits.versions import components_are_behind, versions
+from fruits.versions import components_are_behind
 from tests.fruits.lake_support import (
     LAKE,
     MODEL,
@@ -57,7 +57,7 @@ def test_components_follow_the_current_feature_model(catalog: Catalog) -> None:
     commit_components(catalog, reduced(catalog, "b2"))
     sensed(catalog, "b3", model=OTHER_MODEL)
     other = featurized("b3", model=OTHER_MODEL)
-    commit_features(catalog, manifest_uri("b3"), other, make_current=False)
+    commit_features(catalog, manifest_uri("b3"), other)
 
     commit_components(catalog, reduced(catalog, "b3", model=OTHER_MODEL))
 

@@ -157,6 +157,46 @@ def test_every_feature_model_sees_an_image_go(catalog: Catalog) -> None:
     assert set(by_key("b2", "added")) == set(KEYS) - {"Apple/1.jpg"}
 
 
+def test_a_model_beside_looks_at_its_own_rows(catalog: Catalog) -> None:
+    """It adds what it has not seen, replaces its own old versions, and removes nothing else."""
+    for key in KEYS:
+        put(key)
+    committed(catalog, "b1", broken=["Banana/3.png"])
+    put("Apple/1.jpg", "newer than the current model's row")
+    first = sensed(catalog, "b2", model=OTHER_MODEL, beside=True)
+    found = by_key("b2", "added"), by_key("b2", "removed")
+    commit_features(catalog, manifest_uri("b2"), featurized("b2", model=OTHER_MODEL))
+    put("Apple/1.jpg", "newest")
+    delete("Apple/2.JPEG")
+
+    again = sensed(catalog, "b3", model=OTHER_MODEL, beside=True)
+
+    assert (set(found[0]), found[1]) == (set(KEYS) - {"Banana/3.png"}, {})
+    assert (first.counts.deleted, first.counts.replaced) == (0, 0)
+    assert list(by_key("b3", "added")) == ["Apple/1.jpg"]
+    assert by_key("b3", "removed") == {"Apple/1.jpg": "replaced"}
+    assert (again.counts.deleted, again.counts.replaced) == (0, 1)
+    assert read_manifest(manifest_uri("b3")).beside
+
+
+def test_quarantined_images_are_tried_again_on_request(catalog: Catalog) -> None:
+    """What is still listed, under the prefix, is added; its row is to go; the rest is as ever."""
+    for key in KEYS:
+        put(key)
+    committed(catalog, "b1", broken=["Apple/1.jpg", "Apple/2.JPEG", "Banana/3.png"])
+    put("Apple/2.JPEG", "repaired")
+    delete("Banana/3.png")
+
+    changes = sensed(catalog, "b2", prefix="Apple/", retry_quarantined=True)
+    narrow = by_key("b2", "removed")
+    sensed(catalog, "b3", prefix="deep", retry_quarantined=True)
+
+    assert set(by_key("b2", "added")) == {"Apple/1.jpg", "Apple/2.JPEG"}
+    assert narrow == {"Apple/1.jpg": "retried", "Apple/2.JPEG": "replaced"}
+    assert (changes.counts.retried, changes.counts.replaced) == (1, 1)
+    assert by_key("b3", "added") == {}
+
+
 def test_sensing_again_writes_the_same_manifest(catalog: Catalog) -> None:
     """A retry overwrites the manifest of its batch with the same lists."""
     for key in KEYS:
@@ -176,6 +216,7 @@ def test_sensing_again_writes_the_same_manifest(catalog: Catalog) -> None:
         "deleted",
         "ignored",
         "deferred",
+        "retried",
     }
 
 

@@ -99,7 +99,7 @@ def test_feature_models_are_not_mixed(catalog: Catalog) -> None:
     some_days(catalog)
     sensed(catalog, "other", model=OTHER_MODEL)
     result = featurized("other", model=OTHER_MODEL, files=MANY)
-    commit_features(catalog, manifest_uri("other"), result, make_current=False)
+    commit_features(catalog, manifest_uri("other"), result)
 
     merge_small_files(catalog, "features", "b99")
 

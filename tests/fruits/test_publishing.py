@@ -109,7 +109,7 @@ def test_everything_that_a_request_names_is_published(
     assert (known.sha256, known.feature_model) == (weights.sha256, weights.feature_model)
     assert read_bytes(f"{wheelhouse}/requirements.txt").startswith(b"pip==")
     assert all(exists(uri, REGION) for uri in published.values())
-    again = stage_jobs("s3://fruits-lake", REGION, weights, "MobileNetV2")
+    again = stage_jobs("s3://fruits-lake", REGION, weights)
     assert again.install_python_env == published["install_python_env"]
 
 

@@ -42,8 +42,8 @@ from fruits.sweeps import sweep
 
 settings = load_settings()
 found = ingestion.sense_changes(settings, "b1")
-staged = ingestion.stage(settings)
-reserved = ingestion.reserve(settings, "b1", staged)
+staged = ingestion.stage(settings, found)
+reserved = ingestion.reserve(settings, "b1", staged, found)
 end_lease(settings.lake, "b1")
 swept = sweep(settings)
 receipt, uri = erase(settings, ["Apple/1.jpg"])
@@ -61,7 +61,7 @@ def published(storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.Monkey
     file.write_bytes(b"weights")
     weights = Weights(str(file), "1" * 64, "model-of-test", "file")
     monkeypatch.setattr("fruits.staging._exported", lambda *_: b"network")
-    stage_jobs("s3://fruits-lake", "eu-west-3", weights, "MobileNetV2")
+    stage_jobs("s3://fruits-lake", "eu-west-3", weights)
     publish_weights(weights, "MobileNetV2", "s3://fruits-lake")
     return weights
 
@@ -102,7 +102,12 @@ def test_a_slim_airflow_runs_every_task(published: Weights, dags: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "errors": {},
-        "dags": ["fruits_cost_watchdog", "fruits_ingestion", "fruits_retention"],
+        "dags": [
+            "fruits_cost_watchdog",
+            "fruits_ingestion",
+            "fruits_retention",
+            "fruits_switch_model",
+        ],
         "found": 1,
         "model": "model-of-test",
         "token": "b1",

@@ -7,6 +7,7 @@ in the documentation show them, the tests and the benchmark read them.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,14 @@ import boto3
 
 from fruits.batches import Batch, batch_id
 from fruits.clusters import BATCH_TAG, CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name
-from fruits.lake import SCHEMAS
+from fruits.lake import (
+    FEATURE_MODEL,
+    MODEL_VERSIONS,
+    SCHEMAS,
+    ensure_tables,
+    open_catalog,
+    open_table,
+)
 from fruits.leases import Lease, grant_lease
 from fruits.ledger import Charge, Entry, entry_uri, settle
 from fruits.manifests import Counts
@@ -98,7 +106,7 @@ def add_runs(*rows: dict[str, Any]) -> None:
 
 
 def add_model(model_version: str, **more: Any) -> None:
-    """Write a model version's model.json and its sample of images."""
+    """Write a model version's model.json and its sample of images; it is the current one."""
     weights = [math.exp(-index / 22) + 0.0005 for index in range(400)]
     ratios = [weight / sum(weights) for weight in weights][:K]
     described = {
@@ -119,6 +127,20 @@ def add_model(model_version: str, **more: Any) -> None:
     folder = f"{LAKE}/models/pca/{model_version}"
     write_json(f"{folder}/model.json", described | more)
     write_scatter(folder, scatter(model_version))
+    make_current(model_version)
+
+
+def make_current(model_version: str) -> None:
+    """Let the tables say that the version is the newest of the current feature model."""
+    catalog = open_catalog()
+    ensure_tables(catalog)
+    versions = json.dumps([[model_version, MODEL]])
+    for name, properties in (
+        ("features", {FEATURE_MODEL: MODEL}),
+        ("components", {MODEL_VERSIONS: versions}),
+    ):
+        with open_table(name, catalog).transaction() as transaction:
+            transaction.set_properties(properties)
 
 
 def scatter(model_version: str, points: int = 1500) -> Scatter:

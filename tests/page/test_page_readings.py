@@ -129,7 +129,7 @@ def test_a_quiet_past(empty: Settings) -> None:
     assert past.last is not None
     times = [one.row["run_after"] for one in past.batches]
     assert times == sorted(times, reverse=True)
-    assert past.model_version == past.last.row["model_version"]
+    assert model.description["model_version"] == past.last.row["model_version"]
     assert month.charged == pytest.approx(0.27 * month.clusters)
     assert model.scree is not None
     assert model.scatter is not None
@@ -230,6 +230,9 @@ def test_what_is_read_does_not_grow_with_the_images(empty: Settings) -> None:
     client().meta.events.unregister("before-parameter-build.s3", note)
 
     large = ("tables/features/", "tables/components/", "tables/quarantine/", "manifests/")
-    assert [key for key in asked if key.startswith((*large, "attempts/"))] == []
+    found = [key for key in asked if key.startswith((*large, "attempts/"))]
+    # What is current is a property: in the one file in which a table begins.
+    assert [key for key in found if not key.endswith(".metadata.json")] == []
+    assert len(found) <= 2
     assert [key for key in asked if key.startswith("tables/runs/")]
     assert {key.split("/")[0] for key in asked if key} == {"ledger", "models", "sensings", "tables"}

@@ -28,6 +28,7 @@ COLUMNS = (
     "quarantined",
     "quarantine_reasons",
     "changed",
+    "beside",
     "model_version",
     "explained_variance_kept",
     "cluster_id",
@@ -63,11 +64,10 @@ class PastBatch:
 
 @dataclass(frozen=True)
 class Past:
-    """The last *batches*, the newest first, of all *count*; and the model version in use."""
+    """The last *batches*, the newest first, of all *count*."""
 
     batches: tuple[PastBatch, ...]
     count: int
-    model_version: str | None
 
     @property
     def last(self) -> PastBatch | None:
@@ -95,7 +95,7 @@ class PastReader:
         try:
             table = open_table("runs", catalog)
         except NoSuchTableError:
-            return Past((), 0, None)
+            return Past((), 0)
         if self._known is None or self._known[0] != table.metadata_location:
             self._known = table.metadata_location, _past(rows_of(table, *COLUMNS))
         return self._known[1]
@@ -105,5 +105,4 @@ def _past(rows: pa.Table) -> Past:
     empty = dict.fromkeys(COLUMNS)
     shown = [empty | row for row in rows.slice(0, SHOWN).to_pylist()]
     batches = tuple(PastBatch(row, json.loads(row["quarantine_reasons"] or "{}")) for row in shown)
-    versions = rows["model_version"].drop_null()
-    return Past(batches, rows.num_rows, versions[0].as_py() if len(versions) else None)
+    return Past(batches, rows.num_rows)

@@ -88,15 +88,22 @@ class Reader:
                 month.result(),
                 past,
                 _waiting(sensing, past),
-                _part("the model", lambda: self._model(past)),
+                _part("the model", self._model),
                 findings.result(),
             )
 
     def _clusters(self) -> tuple[LiveCluster, ...]:
         return live_clusters(_emr(self.settings.region), self.settings)
 
-    def _model(self, past: Reading[Past]) -> PcaModel | None:
-        version = past.value.model_version if past.value else None
+    def _model(self) -> PcaModel | None:
+        from pyiceberg.exceptions import NoSuchTableError
+
+        from fruits.lake import current_version
+
+        try:
+            version = current_version(_catalog())
+        except NoSuchTableError:
+            return None
         return read_model(self.settings.lake, version) if version else None
 
 
@@ -115,7 +122,7 @@ def _waiting(
     sensed = sensing.result()
     if trouble := sensed.trouble or past.trouble:
         return Reading(None, trouble)
-    return Reading(waiting(sensed.value, past.value or Past((), 0, None)))
+    return Reading(waiting(sensed.value, past.value or Past((), 0)))
 
 
 @cache
