@@ -123,13 +123,17 @@ class Demo:
         found = self._answer(run_id, "sense_changes")
         if found and found["weights"]["source"] == "seeded":
             self.console.print(f"[bold yellow]{SEEDED}[/bold yellow]")
+        if found and found["overruled"]:
+            told = f"{found['overruled']} was asked for, but the tables are of another network"
+            self.console.print(f"[bold yellow]{told}: see docs/reprocess.md.[/bold yellow]")
 
     def _show_report(self, run_id: str, tasks: list[dict[str, Any]]) -> None:
         report = self._answer(run_id, "report")
         if report is None:
             self.console.print(
                 "Nothing changed since the last batch: no cluster was needed. "
-                "`make clean` forgets it; IMAGES=<folder> brings other images."
+                "`make clean` forgets it; IMAGES=<folder> brings other images. Other WEIGHTS need "
+                "`make clean`, or a reprocess: docs/reprocess.md."
             )
             return
         table = Table(title=f"Batch {report['batch']}", show_header=False, title_style="bold")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,12 +87,17 @@ def write_origin(lake: str, weights: Weights) -> None:
 
 
 def weights_at_hand(settings: Settings, weights: Weights) -> Weights:
-    """Return *weights* with a path on this machine, unless the lake has them and needs none."""
+    """Return *weights* with a path on this machine, unless the lake has them and needs none.
+
+    Raises OutdatedModelError if they are neither here nor there and the settings name others.
+    """
     uri = staged_weights_uri(settings.lake, weights.sha256, Path(weights.path).name)
     if Path(weights.path).is_file() or exists(uri, settings.region):
         return weights
     # Another machine has sensed.
-    return _resolve(settings, backbone_of(weights.feature_model), settings.weights)
+    again = _resolve(settings, backbone_of(weights.feature_model), settings.weights)
+    _require_same(weights.feature_model, again)
+    return again
 
 
 def staged_weights_uri(lake: str, sha256: str, file: str) -> str:
@@ -116,6 +121,11 @@ def _made_again(settings: Settings, current: str, origin: Origin | None) -> Weig
         folder = settings.cache_folder / "weights" / origin.sha256[:12]
         wanted = str(_kept(uri, folder / origin.file))
     weights = _resolve(settings, backbone_of(current), wanted)
+    _require_same(current, weights)
+    return replace(weights, source=origin.source) if origin else weights
+
+
+def _require_same(current: str, weights: Weights) -> None:
     if weights.feature_model != current:
         raise OutdatedModelError(
             f"The tables are of {current}, and this version computes {weights.feature_model} with "
@@ -126,7 +136,6 @@ def _made_again(settings: Settings, current: str, origin: Origin | None) -> Weig
             current=current,
             computed=weights.feature_model,
         )
-    return weights
 
 
 def _kept(uri: str, path: Path) -> Path:

@@ -146,7 +146,13 @@ class TestOrchardWithTwoNetworks:
         assert orchard.clusters_created() == clusters
 
     def test_e_the_next_day_goes_on_with_it(self, orchard: CloudBatches, tmp_path: Path) -> None:
-        """Settings that still name the first network are overruled by the tables, and told so."""
+        """Settings that still name the first network are overruled by the tables, and told so.
+
+        It is the day of an upgrade, too: the jobs are others than those that made the model, and
+        have to prove with its weights, which only the lake has, that they compute the same.
+        """
+        origin = orchard.cloud.storage.folder / f"fruits-lake/networks/{name_of(OTHER)}.json"
+        origin.write_text(json.dumps(json.loads(origin.read_text()) | {"jobs": "older ones"}))
         draw_samples(tmp_path, labels=1, images=14)
         for image in sorted(tmp_path.rglob("*1[23]_*.jpg")):
             orchard.add(image, f"New Fruit/{image.name}")
@@ -158,6 +164,8 @@ class TestOrchardWithTwoNetworks:
         assert orchard.result("featurize")["feature_model"] == name_of(OTHER)
         assert orchard.result("featurize")["features"]["rows"] == 2
         require_read(read_now(orchard), OTHER, IMAGES + 2)
+        assert json.loads(origin.read_text())["jobs"] != "older ones"
+        assert json.loads(origin.read_text())["source"] == "seeded"
 
     def test_f_switching_back_gives_what_there_was(
         self, orchard: CloudBatches, before: list[pa.Table]

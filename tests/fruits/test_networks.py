@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fruits import networks
-from fruits.networks import OutdatedModelError, choose_network, read_origin, write_origin
+from fruits.networks import (
+    OutdatedModelError,
+    choose_network,
+    read_origin,
+    weights_at_hand,
+    write_origin,
+)
 from fruits.objects import write_json
 from fruits.settings import Settings
 from fruits.weights import Weights, WeightsError, publish_weights
@@ -123,6 +130,18 @@ def test_another_version_proves_that_it_computes_the_same(
 
     assert refused.value.current == MOBILE.feature_model
     assert refused.value.computed == RETRAINED.feature_model
+
+
+def test_another_machine_finds_the_weights_again(lake: str, tmp_path: Path) -> None:
+    """Who stages may not be who sensed: other weights under the same name are refused."""
+    here = tmp_path / "here.h5"
+    here.touch()
+    sensed = replace(MOBILE, path=str(here))
+
+    assert weights_at_hand(asked(tmp_path), sensed) == sensed
+    assert weights_at_hand(asked(tmp_path), replace(sensed, path="there/there.h5")) == MOBILE
+    with pytest.raises(OutdatedModelError, match="111111111111 with the weights"):
+        weights_at_hand(asked(tmp_path), replace(RETRAINED, path="there/there.h5"))
 
 
 def test_the_origin_is_written_when_it_is_news(

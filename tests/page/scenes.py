@@ -39,6 +39,7 @@ from fruits.settings import Settings
 NOW = datetime.now(UTC).replace(microsecond=0)
 LAKE = "s3://fruits-lake"
 MODEL = "MobileNetV2-224-bilinear-v1-715706dbcc4b"
+OTHER_MODEL = "ResNet50-224-bilinear-v1-0123456789ab"
 LABELS = ("Apricot", "Avocado", "Banana", "Cherry", "Kiwi", "Lemon", "Mango", "Orange", "Pear")
 K = 66
 PROMISE = 2.88
@@ -105,8 +106,8 @@ def add_runs(*rows: dict[str, Any]) -> None:
     record_runs(rows)
 
 
-def add_model(model_version: str, **more: Any) -> None:
-    """Write a model version's model.json and its sample of images; it is the current one."""
+def add_model(model_version: str, *, current: bool = True, **more: Any) -> None:
+    """Write a model version's model.json and its sample of images."""
     weights = [math.exp(-index / 22) + 0.0005 for index in range(400)]
     ratios = [weight / sum(weights) for weight in weights][:K]
     described = {
@@ -127,16 +128,17 @@ def add_model(model_version: str, **more: Any) -> None:
     folder = f"{LAKE}/models/pca/{model_version}"
     write_json(f"{folder}/model.json", described | more)
     write_scatter(folder, scatter(model_version))
-    make_current(model_version)
+    if current:
+        make_current(model_version, MODEL)
 
 
-def make_current(model_version: str) -> None:
-    """Let the tables say that the version is the newest of the current feature model."""
+def make_current(model_version: str, feature_model: str) -> None:
+    """Let the tables say that the version is the newest of *feature_model*, the current one."""
     catalog = open_catalog()
     ensure_tables(catalog)
-    versions = json.dumps([[model_version, MODEL]])
+    versions = json.dumps([[model_version, feature_model]])
     for name, properties in (
-        ("features", {FEATURE_MODEL: MODEL}),
+        ("features", {FEATURE_MODEL: feature_model}),
         ("components", {MODEL_VERSIONS: versions}),
     ):
         with open_table(name, catalog).transaction() as transaction:

@@ -137,6 +137,29 @@ def test_a_quiet_past(empty: Settings) -> None:
     assert readings.waiting.value.images == 0
 
 
+def test_the_model_is_the_current_one(empty: Settings) -> None:
+    """A version of another network, however new, is shown once readers go by it."""
+    from tests.page.scenes import OTHER_MODEL, add_model, add_runs, make_current, run_row
+
+    quiet(empty)
+    shown = [version_shown(empty)]
+    add_runs(run_row(0.1, feature_model=OTHER_MODEL, model_version="beside-1.1", beside=True))
+    add_model("beside-1.1", current=False)
+    shown.append(version_shown(empty))
+
+    make_current("beside-1.1", OTHER_MODEL)
+
+    assert shown[0] == shown[1] != "beside-1.1"
+    assert version_shown(empty) == "beside-1.1"
+
+
+def version_shown(settings: Settings) -> str:
+    """Return the PCA version that the page shows."""
+    model = read(settings).model.value
+    assert model
+    return str(model.description["model_version"])
+
+
 def test_a_bad_month_is_told(empty: Settings) -> None:
     """A failed batch, a full month and what the watchdog ended each have their word."""
     failing(empty)
