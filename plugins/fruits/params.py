@@ -47,8 +47,9 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             f"{settings.max_removed_share:.0%} of the rows under the prefix.",
             section="What comes in",
         ),
+        # These two are for one run: as a setting they would be for every night.
         "retry_quarantined": Param(
-            settings.retry_quarantined,
+            False,
             type="boolean",
             title="Retry quarantined",
             description="Try the images in quarantine again: those under the prefix that have not "
@@ -56,7 +57,7 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             section="What comes in",
         ),
         "reprocess": Param(
-            settings.reprocess,
+            None,
             type=["null", "string"],
             enum=[None, *sorted({settings.backbone, *BACKBONES})],
             values_display={"None": "No: the network of the tables"},

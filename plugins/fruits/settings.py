@@ -125,11 +125,13 @@ class Settings(BaseSettings):
     reprocess: str | None = Field(
         None,
         pattern=BACKBONE,
-        description="For one run: featurize every image with this Keras application, beside the "
-        "current tables (docs/reprocess.md).",
+        description="For one run of make batch; a field of the trigger form: featurize every image "
+        "with this Keras application, beside the current tables (docs/reprocess.md).",
     )
     retry_quarantined: bool = Field(
-        False, description="For one run: try the images in quarantine again."
+        False,
+        description="For one run of make batch; a field of the trigger form: try the images in "
+        "quarantine again.",
     )
     engine: Engine = Field(Engine.ONNXRUNTIME, description="What runs the network.")
     k: int | None = Field(

@@ -31,6 +31,16 @@ def test_every_param_overrides_a_setting(ingestion: Any) -> None:
     assert run_settings(ingestion.params.validate()) == Settings()
 
 
+def test_what_is_for_one_run_is_no_default() -> None:
+    """A setting that was left in the environment does not reprocess every night."""
+    from fruits.params import ingestion_params
+
+    params = ingestion_params(Settings(reprocess="ResNet50", retry_quarantined=True))
+
+    assert params["reprocess"].value is None
+    assert params["retry_quarantined"].value is False
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
