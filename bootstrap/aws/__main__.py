@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
 from bootstrap.aws.commands import Answers, deploy, remove, show
+from bootstrap.aws.idle_costs import INSTANCE_HOURS
 from fruits.errors import FruitsError
 from fruits.settings import EU_REGIONS
 from fruits.terminal import Terminal
@@ -54,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--retention-days", default="", help="how long what is deleted is kept")
     parser.add_argument("--endpoints", default="", choices=["", "kms", "all"])
     parser.add_argument("--airflow", default="", choices=["", "yes", "no"], help="a machine for it")
-    parser.add_argument("--airflow-type", default="", help="its EC2 type")
+    types = ["", *INSTANCE_HOURS]  # those with a price
+    parser.add_argument("--airflow-type", default="", choices=types, help="its EC2 type")
     parser.add_argument(
         "--delete-images", action="store_true", help="remove: the photographs as well"
     )

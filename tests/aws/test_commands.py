@@ -13,10 +13,12 @@ import boto3
 import pytest
 from cryptography import x509
 
-from bootstrap.aws import commands
+from bootstrap.aws import commands, removal
 from bootstrap.aws.__main__ import main
 from bootstrap.aws.certificates import OBJECT
-from bootstrap.aws.idle_costs import idle_costs
+from bootstrap.aws.idle_costs import INSTANCE_HOURS, idle_costs
+from bootstrap.aws.linked_roles import SERVICES
+from bootstrap.aws.stacks import FAILED, Stack
 from bootstrap.aws.template import TEMPLATE, made_resources
 from fruits.code_archive import publish_code
 from fruits.settings import Settings
@@ -150,7 +152,7 @@ def test_airflow_comes_third(deployed: Command) -> None:
 
 def test_photographs_are_not_removed_by_the_way(deployed: Command) -> None:
     """A bucket with images, or with old versions of deleted ones, stops the removal."""
-    s3 = boto3.client("s3")
+    s3 = keep_versions()
     s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"1")
     s3.delete_object(Bucket=IMAGES, Key="Apple/1.jpg")
 
@@ -163,7 +165,7 @@ def test_photographs_are_not_removed_by_the_way(deployed: Command) -> None:
 
 def test_everything_goes_when_asked_for(deployed: Command) -> None:
     """Buckets with their versions, groups that name each other, and every role."""
-    s3, ec2 = boto3.client("s3"), boto3.client("ec2", REGION)
+    s3, ec2 = keep_versions(), boto3.client("ec2", REGION)
     s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"1")
     s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"2")
     s3.put_object(Bucket=LAKE, Key="tables/features/data/1.parquet", Body=b"1")
@@ -179,6 +181,13 @@ def test_everything_goes_when_asked_for(deployed: Command) -> None:
     assert deployed("remove", answer="fruits")[0] == 0
 
 
+def keep_versions() -> Any:
+    """Return a client of S3, in which the images' bucket keeps versions: moto's stacks do not."""
+    s3 = boto3.client("s3")
+    s3.put_bucket_versioning(Bucket=IMAGES, VersioningConfiguration={"Status": "Enabled"})
+    return s3
+
+
 def let_groups_name_each_other(ec2: Any) -> None:
     """Add the rules that EMR adds when it makes the first cluster."""
     groups = ec2.describe_security_groups()["SecurityGroups"]
@@ -187,6 +196,78 @@ def let_groups_name_each_other(ec2: Any) -> None:
         pairs = [{"GroupId": other}]
         rule = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": pairs}
         ec2.authorize_security_group_ingress(GroupId=one, IpPermissions=[rule])
+
+
+def test_the_roles_of_services_are_made_once(deployed: Command) -> None:
+    """EMR and EC2 need theirs, which a run may not make; another deployment finds them there."""
+    roles = boto3.client("iam").list_roles(PathPrefix="/aws-service-role/")["Roles"]
+
+    again = deployed("deploy", answer="deploy")
+
+    assert again[0] == 0, again[1]
+    assert {role["Path"].split("/")[2] for role in roles} == set(SERVICES)
+    assert boto3.client("iam").list_roles(PathPrefix="/aws-service-role/")["Roles"] == roles
+
+
+def test_what_emr_left_in_the_network_goes(
+    deployed: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its service role may make an endpoint, which outlives clusters and would keep the VPC."""
+    monkeypatch.setattr(removal, "PAUSE", 0.01)
+    ec2 = boto3.client("ec2", REGION)
+    resources = Stack("fruits", REGION).resources()
+    tags = [{"Key": "Name", "Value": removal.ENDPOINT_OF_EMR}]
+    left = ec2.create_vpc_endpoint(
+        VpcId=resources["Vpc"],
+        ServiceName=f"com.amazonaws.{REGION}.elasticmapreduce",
+        VpcEndpointType="Interface",
+        SubnetIds=[resources["ClusterSubnet"]],
+        TagSpecifications=[{"ResourceType": "vpc-endpoint", "Tags": tags}],
+    )["VpcEndpoint"]["VpcEndpointId"]
+
+    code, told = deployed("remove", answer="fruits")
+
+    (endpoint,) = ec2.describe_vpc_endpoints(VpcEndpointIds=[left])["VpcEndpoints"]
+    assert code == 0, told
+    assert endpoint["State"].lower() == "deleted"
+    assert stacks() == []
+
+
+@pytest.mark.parametrize("status", FAILED)
+def test_what_a_failure_left_is_removed_first(
+    deployed: Command, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """CloudFormation changes no such stack: the way out is named, and is open."""
+    real = Stack._describe
+    monkeypatch.setattr(
+        Stack, "_describe", lambda self: {**real(self), "StackStatus": status, "Outputs": []}
+    )
+    refused = deployed("deploy", answer="deploy")
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert refused[0] == 1
+    assert status in refused[1]
+    assert "make aws-remove" in refused[1]
+    assert code == 0, told
+    assert (stacks(), buckets()) == ([], set())
+
+
+def test_a_stack_of_which_buckets_are_gone_is_removed(
+    deployed: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal that failed half-way is finished by the next."""
+    real = Stack.resources
+    gone = ("LakeBucket", "ImagesBucket", "ClusterSubnet", "Vpc", *removal.GROUPS)
+    monkeypatch.setattr(
+        Stack, "resources", lambda self: {k: v for k, v in real(self).items() if k not in gone}
+    )
+    monkeypatch.setattr(commands, "empty", lambda bucket: pytest.fail(f"{bucket} is gone"))
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert code == 0, told
+    assert stacks() == []
 
 
 def test_a_living_cluster_stops_the_removal(deployed: Command) -> None:
@@ -246,6 +327,17 @@ def test_everything_that_stands_has_a_price(parameters: dict[str, str], costing:
 
     assert {cost.resource for cost in costs} == costing
     assert all(cost.monthly > 0 for cost in costs)
+
+
+def test_every_type_of_machine_has_a_price() -> None:
+    """What the stack lets somebody choose, the command can tell the cost of; others it refuses."""
+    allowed = CONTENT["Parameters"]["AirflowInstanceType"]["AllowedValues"]
+
+    assert set(allowed) == set(INSTANCE_HOURS)
+    for name in allowed:
+        assert main(["show", "--airflow", "yes", "--airflow-type", name]) == 0
+    with pytest.raises(SystemExit):
+        main(["show", "--airflow", "yes", "--airflow-type", "m5.large"])
 
 
 def test_the_page_names_the_same_costs() -> None:

@@ -142,6 +142,7 @@ def test_what_is_deleted_ends() -> None:
     lake = CONTENT["Resources"]["LakeBucket"]["Properties"]
     (rule,) = images["LifecycleConfiguration"]["Rules"]
 
+    assert images["VersioningConfiguration"] == {"Status": "Enabled"}
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": RETENTION}
     assert "VersioningConfiguration" not in lake
     expiring = {r.get("Prefix"): r for r in lake["LifecycleConfiguration"]["Rules"]}
