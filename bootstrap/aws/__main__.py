@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--month-cap", default="", help="USD a month above which it mails")
     parser.add_argument("--retention-days", default="", help="how long what is deleted is kept")
     parser.add_argument("--endpoints", default="", choices=["", "kms", "all"])
+    parser.add_argument(
+        "--settings", help='those that differ: "FRUITS_WORKERS=4 FRUITS_MARKET=SPOT"; "": none'
+    )
     parser.add_argument("--airflow", default="", choices=["", "yes", "no"], help="a machine for it")
     types = ["", *INSTANCE_HOURS]  # those with a price
     parser.add_argument("--airflow-type", default="", choices=types, help="its EC2 type")

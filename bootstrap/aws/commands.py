@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import boto3
 
 from bootstrap.aws.certificates import renew_certificates
-from bootstrap.aws.environment_files import environment, write_environment
+from bootstrap.aws.environment_files import environment, settings_in, write_environment
 from bootstrap.aws.errors import InUseError
 from bootstrap.aws.idle_costs import idle_costs
 from bootstrap.aws.linked_roles import make_linked_roles
@@ -23,9 +23,16 @@ from bootstrap.aws.removal import (
 from bootstrap.aws.stacks import Plan, Stack
 from bootstrap.aws.template import TEMPLATE, load_template, made_resources
 from fruits.code_archive import newest_code
+from fruits.costs import read_prices
 from fruits.errors import FruitsError
-from fruits.settings import EU_REGIONS
+from fruits.settings import EU_REGIONS, Settings, load_settings
 from fruits.terminal import Terminal
+
+# Types that every region has a price of.
+OLDER_TYPES = {
+    "FRUITS_PRIMARY_INSTANCE_TYPE": "m5.xlarge",
+    "FRUITS_WORKER_INSTANCE_TYPE": "c5.2xlarge",
+}
 
 
 class MissingOptionError(FruitsError):
@@ -68,6 +75,7 @@ def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
     stack.refuse_failed()
     outputs, before = stack.outputs(), stack.parameters()
     parameters = _given(options) | _airflow_code(options, outputs or {})
+    parameters |= _settings(options, is_new=outputs is None)
     if outputs is None and "NotificationAddress" not in parameters:
         raise MissingOptionError(
             "A new stack needs an address for the budget's alarm.",
@@ -139,6 +147,32 @@ def _given(options: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
+def _settings(options: argparse.Namespace, *, is_new: bool) -> dict[str, str]:
+    """Return the parameter with the settings that were given; SettingsError if one is wrong.
+
+    A new stack in a region whose prices lack the default types gets settings with older ones.
+    """
+    given = options.settings
+    if given is None and is_new:
+        known = read_prices(options.region).instances
+        missing = [name for name in OLDER_TYPES if _default(name) not in known]
+        given = " ".join(f"{name}={OLDER_TYPES[name]}" for name in missing)
+    if given is None:
+        return {}
+    fields = {_field(name): value for name, value in settings_in(given).items()}
+    older = {_field(name): value for name, value in OLDER_TYPES.items()}
+    load_settings(**older | {"region": options.region} | fields)
+    return {"MoreSettings": given}
+
+
+def _field(setting: str) -> str:
+    return setting.removeprefix("FRUITS_").lower()
+
+
+def _default(setting: str) -> str:
+    return str(Settings.model_fields[_field(setting)].default)
+
+
 def _airflow_code(options: argparse.Namespace, outputs: Mapping[str, str]) -> dict[str, str]:
     """Return the parameter by which the stack has an Airflow machine, or has none."""
     if options.airflow != "yes":
@@ -187,8 +221,8 @@ def _finish(
     make_linked_roles()
     if renew_certificates(outputs["LakeUri"], options.region):
         terminal.say("Clusters have a new certificate for what their nodes tell each other.")
-    days = stack.parameters().get("RetentionDays", "7")
-    write_environment(options.environment, environment(outputs, options.region, days))
+    variables = environment(outputs, options.region, stack.parameters())
+    write_environment(options.environment, variables)
     terminal.say(f"{options.environment} says where everything is. Next: make aws-publish")
     if machine := outputs.get("AirflowInstance"):
         terminal.say(

@@ -61,7 +61,10 @@ def _apply(change_set: ChangeSet) -> None:
     for name in before - after:
         definition = change_set.template_dict["Resources"][name]
         stack.resource_map._delete_resource(there.pop(name), definition)
+    kept = {name: there[name] for name in before & after if there.get(name)}
     stack.update(change_set.template, parameters=change_set.parameters)
+    # What it cannot update it loses.
+    there |= {name: one for name, one in kept.items() if there.get(name) is None}
     for name in after - before:
         if there.get(name, ...) is None:  # it was said to be none
             del there[name]

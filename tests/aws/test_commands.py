@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import zipfile
@@ -16,12 +17,13 @@ from cryptography import x509
 from bootstrap.aws import commands, removal
 from bootstrap.aws.__main__ import main
 from bootstrap.aws.certificates import OBJECT
+from bootstrap.aws.environment_files import settings_in
 from bootstrap.aws.idle_costs import INSTANCE_HOURS, idle_costs
 from bootstrap.aws.linked_roles import SERVICES
 from bootstrap.aws.stacks import FAILED, Stack
 from bootstrap.aws.template import TEMPLATE, made_resources
 from fruits.code_archive import publish_code
-from fruits.settings import Settings
+from fruits.settings import EU_REGIONS, Settings, load_settings
 from tests.aws.stacks import ACCOUNT, CONTENT, REGION, for_moto
 
 IMAGES = f"fruits-images-{ACCOUNT}-{REGION}"
@@ -120,6 +122,34 @@ def test_the_machine_has_the_same_environment(deployed: Command, tmp_path: Path)
     of_machine = {line.strip().partition("=")[0] for line in here.splitlines() if line.strip()}
 
     assert of_machine == written
+
+
+def test_settings_stay_what_somebody_chose(deployed: Command, tmp_path: Path) -> None:
+    """They are the stack's: its machine and the file have them, and later changes keep them."""
+    wrong = deployed("deploy", "--settings", "FRUITS_WORKER=4", answer="deploy")
+    first = deployed("deploy", "--settings", "FRUITS_WORKERS=4 FRUITS_K=64", answer="deploy")
+
+    later = deployed("deploy", "--endpoints", "all", answer="deploy")
+
+    assert (wrong[0], "FRUITS_WORKER" in wrong[1]) == (1, True)
+    assert (first[0], later[0]) == (0, 0), first[1] + later[1]
+    lines = (tmp_path / "aws.env").read_text().splitlines()
+    assert lines[-2:] == ["FRUITS_WORKERS=4", "FRUITS_K=64"]
+    assert Stack("fruits", REGION).parameters()["MoreSettings"] == "FRUITS_WORKERS=4 FRUITS_K=64"
+    deployed("deploy", "--settings", "", answer="deploy")
+    assert "FRUITS_WORKERS" not in (tmp_path / "aws.env").read_text()
+
+
+@pytest.mark.parametrize("region", EU_REGIONS)
+def test_every_region_has_types_with_a_price(region: str) -> None:
+    """Where the default ones have none (Spain), a new stack's settings name others."""
+    options = argparse.Namespace(settings=None, region=region)
+
+    given = settings_in(commands._settings(options, is_new=True)["MoreSettings"])
+
+    fields = {name.removeprefix("FRUITS_").lower(): value for name, value in given.items()}
+    assert load_settings(region=region, **fields).region == region
+    assert bool(given) == (region == "eu-south-2")
 
 
 def test_a_change_is_shown_before_it_is_made(deployed: Command) -> None:
