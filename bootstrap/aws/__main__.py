@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from rich.markup import escape
 
 from bootstrap.aws.commands import Answers, deploy, remove, show
@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     answers = Answers(terminal, yes=options.yes)
     try:
         return COMMANDS[options.command](options, terminal, answers)
+    except NoCredentialsError as error:
+        terminal.say(f"[bold red]{escape(str(error))}[/bold red]: of which account is not known.")
+        terminal.say("aws configure sso, then export AWS_PROFILE=...; docs/aws.md, step 1.")
+        return 1
     except (FruitsError, ClientError, BotoCoreError) as error:
         terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
