@@ -81,6 +81,7 @@ def test_a_whole_run_fills_the_row() -> None:
         "changed": 0,
         "features_removed": 1,
         "feature_model": "MobileNetV2-1",
+        "beside": False,
         "model_version": f"{BATCH}-1",
         "k": 7,
         "explained_variance_kept": 0.96,

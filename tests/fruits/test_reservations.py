@@ -30,7 +30,8 @@ LAKE = "s3://fruits-lake"
 STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
 
 # So many that they need every worker that the settings allow.
-MANY = {"counts": {"added": 3_000_000}, "added_bytes": 0}
+MODEL = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
+MANY = {"feature_model": MODEL, "counts": {"added": 3_000_000}, "added_bytes": 0}
 
 
 def settings(**overrides: Any) -> Settings:
@@ -56,7 +57,7 @@ def test_a_promise_is_charged_before_its_cluster_can_exist(storage: ObjectStorag
 
 def test_a_small_batch_is_promised_a_small_cluster(storage: ObjectStorage) -> None:
     """A hundred images get one worker of the ten allowed: request, promise and answer agree."""
-    few = {"counts": {"added": 100}, "added_bytes": 600_000}
+    few = {"feature_model": MODEL, "counts": {"added": 100}, "added_bytes": 600_000}
     alone = settings(workers=1)
     worst = cost(cluster_roles(alone), alone.cap_minutes + MARGIN, read_prices(alone.region))
 
