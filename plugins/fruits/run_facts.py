@@ -47,7 +47,8 @@ def run_at_work(ti: Any) -> str | None:
 
 def is_running(ti: Any, run_id: str) -> bool:
     """Say whether the run of the task's DAG is running."""
-    return str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=run_id)) == "running"
+    # An enum of strings, which str() would turn into its name.
+    return bool(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=run_id) == "running")
 
 
 def at_work(states: Mapping[str, Any]) -> bool:

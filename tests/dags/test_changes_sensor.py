@@ -34,9 +34,11 @@ class Runs:
         assert set(task_ids) == {"sense_changes", "watcher"}
         return {"mine": LOOKING} | self.states
 
-    def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
-        """Return the state of a run."""
-        return "queued" if run_id in self.not_running else "running"
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> Any:
+        """Return the state of a run, as the Task SDK does: an enum whose str() is another."""
+        from airflow.sdk.api.datamodels._generated import DagRunState
+
+        return DagRunState.QUEUED if run_id in self.not_running else DagRunState.RUNNING
 
 
 @pytest.fixture
