@@ -85,46 +85,34 @@ def require_read(rows: list[pa.Table], backbone: str, images: int) -> None:
 class TestOrchardWithTwoNetworks:
     """One story: each test begins where the one before it ended."""
 
-    def test_a_half_a_reprocess_changes_nothing_for_readers(
+    def test_a_reprocess_changes_nothing_for_readers(
         self, orchard: CloudBatches, before: list[pa.Table], tmp_path: Path
     ) -> None:
-        """20 of 24 images beside the others: tables, export and model are as they were."""
+        """All images again, beside the others: tables, export and model are as they were."""
         export = exported(orchard, tmp_path / "before.parquet")
 
-        done = orchard.run(reprocess=OTHER, max_images_per_run=20)
+        done = orchard.run(reprocess=OTHER)
 
         assert done.returncode == 0, done.stdout + done.stderr
         assert "computed beside" in done.stdout
-        assert orchard.result("featurize")["features"]["rows"] == 20
+        assert orchard.result("featurize")["features"]["rows"] == IMAGES
+        assert orchard.result("pca")["model"]["feature_model"] == name_of(OTHER)
         assert read_now(orchard) == before
         assert exported(orchard, tmp_path / "after.parquet") == export
-
-    def test_b_half_a_model_cannot_be_switched_to(self, orchard: CloudBatches) -> None:
-        """The command says how many images are missing, and how they come."""
-        code, said = feature_models(orchard, name_of(OTHER))
-        unknown, refused = feature_models(orchard, "MobileNot-1")
-
-        assert (code, unknown) == (1, 1)
-        assert "4 have no features" in said
-        assert f"Reprocess = {OTHER}" in said
-        assert name_of(FIRST) in refused
-        assert current_feature_model() == name_of(FIRST)
-
-    def test_c_the_next_run_computes_only_the_rest(
-        self, orchard: CloudBatches, before: list[pa.Table]
-    ) -> None:
-        """Reprocess goes on where it ended; it has a PCA version of its own; readers see none."""
-        done = orchard.run(reprocess=OTHER)
-        _, listed = feature_models(orchard)
-
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert orchard.result("featurize")["features"]["rows"] == 4
-        assert orchard.result("pca")["model"]["feature_model"] == name_of(OTHER)
-        assert f"{name_of(OTHER)} (beside it): 24 images" in listed
-        assert read_now(orchard) == before
         assert model(orchard)["feature_model"] == name_of(FIRST)
 
-    def test_d_a_switch_is_one_commit(self, orchard: CloudBatches, tmp_path: Path) -> None:
+    def test_b_the_command_knows_both(self, orchard: CloudBatches) -> None:
+        """It tells what there is, and refuses what there is not."""
+        code, listed = feature_models(orchard)
+        unknown, refused = feature_models(orchard, "MobileNot-1")
+
+        assert (code, unknown) == (0, 1)
+        assert f"{name_of(FIRST)} (current): {IMAGES} images" in listed
+        assert f"{name_of(OTHER)} (beside it): {IMAGES} images" in listed
+        assert name_of(OTHER) in refused
+        assert current_feature_model() == name_of(FIRST)
+
+    def test_c_a_switch_is_one_commit(self, orchard: CloudBatches, tmp_path: Path) -> None:
         """One new metadata file of one table; readers, export and model go over together."""
         tables = [open_table(name) for name in ("features", "components", "quarantine", "runs")]
         locations = [table.metadata_location for table in tables]
@@ -145,7 +133,7 @@ class TestOrchardWithTwoNetworks:
         assert set(rows["model_version"].to_pylist()) == {current_version()}
         assert orchard.clusters_created() == clusters
 
-    def test_e_the_next_day_goes_on_with_it(self, orchard: CloudBatches, tmp_path: Path) -> None:
+    def test_d_the_next_day_goes_on_with_it(self, orchard: CloudBatches, tmp_path: Path) -> None:
         """Settings that still name the first network are overruled by the tables, and told so.
 
         It is the day of an upgrade, too: the jobs are others than those that made the model, and
@@ -163,11 +151,12 @@ class TestOrchardWithTwoNetworks:
         assert f"The settings ask for the backbone {FIRST}" in done.stdout
         assert orchard.result("featurize")["feature_model"] == name_of(OTHER)
         assert orchard.result("featurize")["features"]["rows"] == 2
+        assert orchard.result("pca")["model"]["feature_model"] == name_of(OTHER)
         require_read(read_now(orchard), OTHER, IMAGES + 2)
         assert json.loads(origin.read_text())["jobs"] != "older ones"
         assert json.loads(origin.read_text())["source"] == "seeded"
 
-    def test_f_switching_back_gives_what_there_was(
+    def test_e_switching_back_gives_what_there_was(
         self, orchard: CloudBatches, before: list[pa.Table]
     ) -> None:
         """The first network lacks the new images: that is said, and can be accepted."""
@@ -177,14 +166,3 @@ class TestOrchardWithTwoNetworks:
         assert (refused, code) == (1, 0), said
         assert "2 have no features" in why
         assert read_now(orchard) == before
-
-    def test_g_the_day_after_makes_up_for_them(self, orchard: CloudBatches) -> None:
-        """An ordinary run computes exactly what the model that is current again lacks."""
-        done = orchard.run()
-
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert orchard.result("featurize")["features"]["rows"] == 2
-        assert orchard.result("pca")["model"]["feature_model"] == name_of(FIRST)
-        require_read(read_now(orchard), FIRST, IMAGES + 2)
-        assert feature_models(orchard, name_of(OTHER))[0] == 0
-        assert feature_models(orchard, name_of(FIRST))[0] == 0
