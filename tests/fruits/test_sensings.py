@@ -36,13 +36,13 @@ def sensed() -> Sensing | None:
 def past(**row: Any) -> Past:
     """Return a past whose only batch is `now`, with that row."""
     known = {"batch": "now", "outcome": "success", "features": 0, "quarantined": 0, "changed": 0}
-    return Past((PastBatch(known | row, {}),), 1, None)
+    return Past((PastBatch(known | row, {}),), 1)
 
 
 def test_nobody_looked_yet(storage: ObjectStorage) -> None:
     """Before the first run there is no sensing, and nothing is known to wait."""
     assert read_sensing(LAKE) is None
-    assert waiting(None, Past((), 0, None)) is None
+    assert waiting(None, Past((), 0)) is None
 
 
 def test_the_last_look_counts(storage: ObjectStorage) -> None:
@@ -59,7 +59,7 @@ def test_the_last_look_counts(storage: ObjectStorage) -> None:
 
 def test_what_waits_is_what_was_found_less_what_became_of_it(storage: ObjectStorage) -> None:
     """While its batch works everything waits; once committed, only what was left for later."""
-    sensing, nothing = sensed(), Past((), 0, None)
+    sensing, nothing = sensed(), Past((), 0)
 
     assert waits(sensing, nothing) == 15
     assert waits(sensing, past(features=10, quarantined=2)) == 3
