@@ -69,7 +69,7 @@ def test_a_file_is_there_or_not(catalog: Catalog, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["metadata.avro", "data.parquet"])
 def test_a_deleted_file_leaves_nothing(catalog: Catalog, storage: ObjectStorage, name: str) -> None:
-    """Nor an object that stands for its folder, which Arrow would write; twice is as good as once."""
+    """Nor an object that stands for its folder, as Arrow would; twice is as good as once."""
     files = open_table("features", catalog).io
     files.new_output(f"{PLACE}{name}").create().close()
 
