@@ -244,7 +244,11 @@ class Settings(BaseSettings):
         120, ge=0, le=1380, description="How long a scheduled run waits for a change, in minutes."
     )
     poll_seconds: float = Field(
-        60, gt=0, le=600, description="Pause between two looks at a cluster or step, in seconds."
+        60,
+        gt=0,
+        le=600,
+        description="Pause between two looks at a cluster or step, in seconds; "
+        "ten times that, at most 10 minutes, between two looks for changes.",
     )
     node_python: str = Field(
         "/opt/fruits/python/bin/python", description="Python of the nodes, as they see it."
