@@ -102,7 +102,7 @@ browser: $(READY)
 
 .PHONY: test
 test: browser  ## Run every test
-	@$(BIN)/pytest -q -n 2 --dist loadfile
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 $(SPARK35)/.ready: requirements-spark35.txt $(READY)
 	@$(BIN)/uv pip install --quiet --require-hashes --target $(SPARK35) --python $(BIN)/python -r $<
@@ -110,14 +110,14 @@ $(SPARK35)/.ready: requirements-spark35.txt $(READY)
 
 .PHONY: test-spark35
 test-spark35: $(SPARK35)/.ready  ## Run the jobs' steps on Spark 3.5, that of emr-7.13.0 (`make test`: on 4.1)
-	@PYTHONPATH="$(abspath $(SPARK35)):$$PYTHONPATH" $(BIN)/pytest -q -n 2 --dist loadfile \
+	@PYTHONPATH="$(abspath $(SPARK35)):$$PYTHONPATH" $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
 	tests/spark_jobs/test_featurize_step.py tests/spark_jobs/test_job_partitions.py \
 	tests/spark_jobs/test_pca_step.py tests/spark_jobs/test_pca_days.py tests/spark_jobs/test_reading_examples.py
 
 .PHONY: chaos
 chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
 	@rm -rf var/chaos
-	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
+	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
 
 .PHONY: bench-page
