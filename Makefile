@@ -147,6 +147,10 @@ bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 1000
 bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
 	@$(BIN)/python benchmarks/bench_pca.py --rows $(ROWS) --output var/bench/pca.json
 
+.PHONY: cost-tables
+cost-tables: $(READY)  ## Calculate what very many images would cost, into docs/review.md
+	@$(BIN)/python -m benchmarks.costs_at_scale
+
 .PHONY: lint
 lint: $(READY)  ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
