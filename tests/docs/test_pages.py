@@ -21,8 +21,11 @@ OTHER_VARIABLES = {
     "FRUITS_BROWSER": "tests/browser/chromium.py",
     "FRUITS_CLOUD": "docker-compose.yaml",
 }
-FOLDERS = ("benchmarks", "bootstrap", "dags", "docker", "docs", "local_cloud", "plugins")
-PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)}|spark_jobs|tests)/[\w./*-]*[\w*/]")
+FOLDERS = (
+    *("benchmarks", "bootstrap", "dags", "docker", "docs", "local_cloud", "plugins"),
+    *("spark_jobs", "tests", "walkthrough"),
+)
+PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*-]*[\w*/]")
 # Made by `make aws-deploy`, and places in MWAA's bucket.
 ELSEWHERE = ("docker/aws.env", "dags/.airflowignore", "dags/fruits/")
 
@@ -69,6 +72,16 @@ def test_every_path_is_in_the_repository(page: Page) -> None:
     here = {path for path in named if not path.startswith(ELSEWHERE)}
 
     assert not {path for path in here if not list(ROOT.glob(path.rstrip("/")))}
+
+
+@of_each
+def test_every_file_name_is_one_of_ours(page: Page) -> None:
+    """A file that is named without its folder, as the map in CONTRIBUTING does, is somewhere."""
+    name = re.compile(r"(?<![\w/.:-])[a-z]\w*\.(?:py|sh|yaml|jinja|ipynb)(?![\w.])")
+    named = {file for code in page.code for file in name.findall(code)}
+    ours = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
+
+    assert named <= ours | {path.name for path in ROOT.iterdir()}
 
 
 @of_each
