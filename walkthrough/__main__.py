@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,8 @@ HEADLESS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 def main(arguments: list[str] | None = None) -> int:
     """Write the page; 0, or 1 with what is wrong."""
     options = _parser().parse_args(arguments)
+    # Told to end, it ends its S3 and Spark, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     images, weights, output = options.images, options.weights, options.output
     if images is None and (SHARED / "data" / "fruits360").is_dir():
         images = SHARED / "data" / "fruits360"
