@@ -33,10 +33,12 @@ ROWS    ?= 20000 100000 300000
 KEYS    ?= 1000000 10000000
 # Ray and Daft, which only the benchmarks need.
 PEERS   := .venv-bench
+# The oldest Spark that the jobs run on, to be found before the environment's own.
+SPARK35 := .venv-spark35
 
 .PHONY: help
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
 	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
@@ -100,7 +102,17 @@ browser: $(READY)
 
 .PHONY: test
 test: browser  ## Run every test
-	@$(BIN)/pytest -q -n 2 --dist loadfile
+	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+$(SPARK35)/.ready: requirements-spark35.txt $(READY)
+	@$(BIN)/uv pip install --quiet --require-hashes --target $(SPARK35) --python $(BIN)/python -r $<
+	@touch $@
+
+.PHONY: test-spark35
+test-spark35: $(SPARK35)/.ready  ## Run the jobs' steps on Spark 3.5, that of emr-7.13.0 (`make test`: on 4.1)
+	@PYTHONPATH="$(abspath $(SPARK35)):$$PYTHONPATH" $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+	tests/spark_jobs/test_featurize_step.py tests/spark_jobs/test_job_partitions.py \
+	tests/spark_jobs/test_pca_step.py tests/spark_jobs/test_pca_days.py tests/spark_jobs/test_reading_examples.py
 
 .PHONY: chaos
 chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
@@ -229,6 +241,7 @@ lock: $(READY)  ## Make the requirements*.txt again from the .in files
 	@$(LOCK) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 	@$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 	@$(LOCK) requirements-aws.in -o requirements-aws.txt
+	@$(LOCK) requirements-spark35.in -o requirements-spark35.txt
 	@$(LOCK) -c requirements.txt requirements-airflow.in -o requirements-airflow.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements.in -o bootstrap/node/requirements.txt
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements-tensorflow.in -o bootstrap/node/requirements-tensorflow.txt

@@ -37,6 +37,7 @@ class ObjectStorage:
     ) -> None:
         self.folder = folder.resolve()
         self._bind = bind
+        self._any_port = not port
         self.port = port or free_port()
         self._environment = os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,6 +54,8 @@ class ObjectStorage:
         """
         if self._process:
             raise RuntimeError(f"The local S3 on port {self.port} is running already")
+        if self._any_port and is_taken(self.port, reached_at(self._bind)):
+            self.port = free_port()  # somebody was faster
         if is_taken(self.port, reached_at(self._bind)):
             # Their answers would be taken for ours.
             raise RuntimeError(f"The local S3 cannot have port {self.port}: it is in use")
@@ -73,7 +76,11 @@ class ObjectStorage:
         """End the server; what it served stays in the folder."""
         if self._process:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:  # a machine that is busy with other things
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
     def make_bucket(self, name: str) -> Path:
@@ -106,7 +113,7 @@ class ObjectStorage:
             str(self.folder),
         ]
 
-    def _wait_until_it_answers(self, log: Path, seconds: float = 20) -> None:
+    def _wait_until_it_answers(self, log: Path, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:

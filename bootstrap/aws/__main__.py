@@ -12,10 +12,11 @@ import os
 import sys
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from rich.markup import escape
 
 from bootstrap.aws.commands import Answers, deploy, remove, show
+from bootstrap.aws.idle_costs import INSTANCE_HOURS
 from fruits.errors import FruitsError
 from fruits.settings import EU_REGIONS
 from fruits.terminal import Terminal
@@ -33,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     answers = Answers(terminal, yes=options.yes)
     try:
         return COMMANDS[options.command](options, terminal, answers)
+    except NoCredentialsError as error:
+        terminal.say(f"[bold red]{escape(str(error))}[/bold red]: of which account is not known.")
+        terminal.say("aws configure sso, then export AWS_PROFILE=...; docs/aws.md, step 1.")
+        return 1
     except (FruitsError, ClientError, BotoCoreError) as error:
         terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
@@ -53,8 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--month-cap", default="", help="USD a month above which it mails")
     parser.add_argument("--retention-days", default="", help="how long what is deleted is kept")
     parser.add_argument("--endpoints", default="", choices=["", "kms", "all"])
+    parser.add_argument(
+        "--settings", help='those that differ: "FRUITS_WORKERS=4 FRUITS_MARKET=SPOT"; "": none'
+    )
     parser.add_argument("--airflow", default="", choices=["", "yes", "no"], help="a machine for it")
-    parser.add_argument("--airflow-type", default="", help="its EC2 type")
+    types = ["", *INSTANCE_HOURS]  # those with a price
+    parser.add_argument("--airflow-type", default="", choices=types, help="its EC2 type")
     parser.add_argument(
         "--delete-images", action="store_true", help="remove: the photographs as well"
     )

@@ -9,16 +9,30 @@ from dataclasses import dataclass
 import boto3
 
 from bootstrap.aws.certificates import renew_certificates
-from bootstrap.aws.environment_files import environment, write_environment
+from bootstrap.aws.environment_files import environment, settings_in, write_environment
 from bootstrap.aws.errors import InUseError
 from bootstrap.aws.idle_costs import idle_costs
-from bootstrap.aws.removal import empty, is_empty, part_groups, refuse_live_clusters
+from bootstrap.aws.linked_roles import make_linked_roles
+from bootstrap.aws.removal import (
+    empty,
+    is_empty,
+    part_groups,
+    refuse_live_clusters,
+    remove_endpoints_of_emr,
+)
 from bootstrap.aws.stacks import Plan, Stack
 from bootstrap.aws.template import TEMPLATE, load_template, made_resources
 from fruits.code_archive import newest_code
+from fruits.costs import read_prices
 from fruits.errors import FruitsError
-from fruits.settings import EU_REGIONS
+from fruits.settings import EU_REGIONS, Settings, load_settings
 from fruits.terminal import Terminal
+
+# Types that every region has a price of.
+OLDER_TYPES = {
+    "FRUITS_PRIMARY_INSTANCE_TYPE": "m5.xlarge",
+    "FRUITS_WORKER_INSTANCE_TYPE": "c5.2xlarge",
+}
 
 
 class MissingOptionError(FruitsError):
@@ -58,8 +72,10 @@ def show(options: argparse.Namespace, terminal: Terminal, _: Answers) -> int:
 def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) -> int:
     """Make the stack, or change it, once somebody has seen what and for how much."""
     stack = Stack(options.name, options.region)
+    stack.refuse_failed()
     outputs, before = stack.outputs(), stack.parameters()
     parameters = _given(options) | _airflow_code(options, outputs or {})
+    parameters |= _settings(options, is_new=outputs is None)
     if outputs is None and "NotificationAddress" not in parameters:
         raise MissingOptionError(
             "A new stack needs an address for the budget's alarm.",
@@ -87,30 +103,32 @@ def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
 def remove(options: argparse.Namespace, terminal: Terminal, answers: Answers) -> int:
     """Remove the stack with the lake; photographs only if that was asked for."""
     stack = Stack(options.name, options.region)
-    outputs = stack.outputs()
-    if outputs is None:
+    if stack.status() is None:
         terminal.say(f"There is no stack {options.name} in {_place(options.region)}.")
         return 0
-    refuse_live_clusters(outputs["SubnetId"], options.region)
-    images, lake = (outputs[name].split("/")[2] for name in ("ImagesUri", "LakeUri"))
-    if not is_empty(images) and not options.delete_images:
+    # After a failure some of it is not there.
+    resources = stack.resources()
+    refuse_live_clusters(resources.get("ClusterSubnet"), options.region)
+    images, lake = resources.get("ImagesBucket"), resources.get("LakeBucket")
+    if images and not options.delete_images and not is_empty(images):
         raise InUseError(
             f"s3://{images} holds photographs, perhaps as old versions of deleted ones.",
             "Copy them elsewhere, then let them be deleted: make aws-remove DELETE_IMAGES=yes.",
             by=(images,),
         )
-    resources = stack.resources()
     terminal.table(f"{len(resources)} resources go", dict.fromkeys(resources, "deleted"))
-    terminal.say(f"s3://{lake} goes with everything in it: tables, models, reports, receipts.")
-    if options.delete_images:
+    if lake:
+        terminal.say(f"s3://{lake} goes with everything in it: tables, models, reports, receipts.")
+    if images and options.delete_images:
         terminal.say(f"[bold red]s3://{images} goes with all photographs.[/bold red]")
     if not answers.confirm(options.name):
         return 2
     with terminal.stage("Empty the buckets"):
-        empty(lake)
-        if options.delete_images:
-            empty(images)
+        # Without --delete-images that of the images is empty.
+        for bucket in filter(None, (lake, images if options.delete_images else None)):
+            empty(bucket)
     with terminal.stage("CloudFormation is at work"):
+        remove_endpoints_of_emr(resources.get("Vpc"), options.region)
         part_groups(resources, options.region)
         stack.delete()
     terminal.say("Nothing of it costs anything any more. Its key is deleted after 30 days.")
@@ -127,6 +145,32 @@ def _given(options: argparse.Namespace) -> dict[str, str]:
         "AirflowInstanceType": options.airflow_type,
     }
     return {name: value for name, value in named.items() if value}
+
+
+def _settings(options: argparse.Namespace, *, is_new: bool) -> dict[str, str]:
+    """Return the parameter with the settings that were given; SettingsError if one is wrong.
+
+    A new stack in a region whose prices lack the default types gets settings with older ones.
+    """
+    given = options.settings
+    if given is None and is_new:
+        known = read_prices(options.region).instances
+        missing = [name for name in OLDER_TYPES if _default(name) not in known]
+        given = " ".join(f"{name}={OLDER_TYPES[name]}" for name in missing)
+    if given is None:
+        return {}
+    fields = {_field(name): value for name, value in settings_in(given).items()}
+    older = {_field(name): value for name, value in OLDER_TYPES.items()}
+    load_settings(**older | {"region": options.region} | fields)
+    return {"MoreSettings": given}
+
+
+def _field(setting: str) -> str:
+    return setting.removeprefix("FRUITS_").lower()
+
+
+def _default(setting: str) -> str:
+    return str(Settings.model_fields[_field(setting)].default)
 
 
 def _airflow_code(options: argparse.Namespace, outputs: Mapping[str, str]) -> dict[str, str]:
@@ -174,10 +218,11 @@ BUDGET_REGIONS = ("eu-central-1", "eu-west-1", "eu-west-3")
 def _finish(
     options: argparse.Namespace, terminal: Terminal, stack: Stack, outputs: Mapping[str, str]
 ) -> None:
+    make_linked_roles()
     if renew_certificates(outputs["LakeUri"], options.region):
         terminal.say("Clusters have a new certificate for what their nodes tell each other.")
-    days = stack.parameters().get("RetentionDays", "7")
-    write_environment(options.environment, environment(outputs, options.region, days))
+    variables = environment(outputs, options.region, stack.parameters())
+    write_environment(options.environment, variables)
     terminal.say(f"{options.environment} says where everything is. Next: make aws-publish")
     if machine := outputs.get("AirflowInstance"):
         terminal.say(

@@ -14,8 +14,10 @@ HEADER = """\
 """
 
 
-def environment(outputs: Mapping[str, str], region: str, retention_days: str) -> dict[str, str]:
-    """Return the variables for a stack with these *outputs*."""
+def environment(
+    outputs: Mapping[str, str], region: str, parameters: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables for a stack with these *outputs*, made with these *parameters*."""
     catalog = "PYICEBERG_CATALOG__FRUITS__"
     settings = {
         f"FRUITS_{_snake(name)}": value
@@ -30,10 +32,16 @@ def environment(outputs: Mapping[str, str], region: str, retention_days: str) ->
         f"{catalog}GLUE__REGION": region,
         f"{catalog}S3__REGION": region,
         "FRUITS_REGION": region,
-        "FRUITS_RETENTION_DAYS": retention_days,
+        "FRUITS_RETENTION_DAYS": parameters["RetentionDays"],
         "FRUITS_WEIGHTS": "published",
         **settings,
+        **settings_in(parameters["MoreSettings"]),
     }
+
+
+def settings_in(text: str) -> dict[str, str]:
+    """Return the settings in the parameter MoreSettings: FRUITS_NAME=value, blanks between."""
+    return {name: value for name, _, value in (word.partition("=") for word in text.split())}
 
 
 def write_environment(file: Path, variables: Mapping[str, str]) -> None:

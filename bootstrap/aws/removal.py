@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 LIVE: list[ClusterStateType] = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
 GROUPS = ("PrimaryGroup", "WorkerGroup", "ServiceGroup")
 AT_ONCE = 1000
+ENDPOINT_OF_EMR = "emr-service-vpce"
+GONE_WITHIN, PAUSE = 600.0, 5.0  # seconds
 
 
-def refuse_live_clusters(subnet: str, region: str) -> None:
+def refuse_live_clusters(subnet: str | None, region: str) -> None:
     """Raise InUseError if a cluster lives in *subnet*: the network could not go."""
+    if subnet is None:
+        return
     emr = boto3.client("emr", region_name=region)
     pages = emr.get_paginator("list_clusters").paginate(ClusterStates=LIVE)
     live = tuple(
@@ -64,6 +69,38 @@ def part_groups(resources: Mapping[str, str], region: str) -> None:
         naming = [rule for rule in group["IpPermissionsEgress"] if rule.get("UserIdGroupPairs")]
         if naming:
             ec2.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=naming)
+
+
+def remove_endpoints_of_emr(vpc: str | None, region: str) -> None:
+    """Delete the interface endpoint that EMR may have made for itself in *vpc*; wait until it went.
+
+    AmazonEMRServicePolicy_v2 lets it make one, by this name, and delete none: it would outlive its
+    cluster, cost by the hour, and keep the network from being removed.
+    """
+    if vpc is None:
+        return
+    ec2 = boto3.client("ec2", region_name=region)
+    wanted = [
+        {"Name": "vpc-id", "Values": [vpc]},
+        {"Name": "tag:Name", "Values": [ENDPOINT_OF_EMR]},
+    ]
+    deadline = time.monotonic() + GONE_WITHIN
+    while left := _states(ec2.describe_vpc_endpoints(Filters=wanted)):
+        if doomed := [one for one, state in left.items() if state.lower() != "deleting"]:
+            ec2.delete_vpc_endpoints(VpcEndpointIds=doomed)
+        if time.monotonic() > deadline:
+            raise InUseError(
+                f"EMR's own endpoint is still in {vpc}: {', '.join(left)}.",
+                "Wait until it is deleted, or see in the console what keeps it, and try again.",
+                by=tuple(left),
+            )
+        time.sleep(PAUSE)
+
+
+def _states(described: Mapping[str, Any]) -> dict[str, str]:
+    """Return the state of each endpoint that is not deleted, by its id."""
+    states = {one["VpcEndpointId"]: one["State"] for one in described["VpcEndpoints"]}
+    return {one: state for one, state in states.items() if state.lower() != "deleted"}
 
 
 def _subnet(described: Mapping[str, object]) -> object:

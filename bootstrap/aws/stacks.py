@@ -15,6 +15,8 @@ from bootstrap.aws.template import load_template
 
 # A stack that nobody confirmed is only a plan.
 PLANNED = "REVIEW_IN_PROGRESS"
+# CloudFormation changes none of these: they can only be removed.
+FAILED = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
 # CloudFormation looks every few seconds by itself; an instance takes minutes.
 WAIT = {"Delay": 5, "MaxAttempts": 360}
 
@@ -45,12 +47,30 @@ class Stack:
         self.name, self.region = name, region
         self._client: Any = boto3.client("cloudformation", region_name=region)
 
+    def status(self) -> str | None:
+        """Return CloudFormation's word for its state, or None if there is no such stack."""
+        status: str = (self._describe() or {}).get("StackStatus", PLANNED)
+        return None if status == PLANNED else status
+
+    def refuse_failed(self) -> None:
+        """Raise StackError if it is what a failed deployment or removal left."""
+        status = self.status()
+        if status in FAILED:
+            events = self._failures(self.name)
+            raise StackError(
+                f"The stack {self.name} is what was left of a failure ({status}): "
+                f"{'; '.join(events) or 'its events say of which'}.",
+                "Correct what failed, then make aws-remove and make aws-deploy again.",
+                stack=self.name,
+                events=events,
+            )
+
     def outputs(self) -> dict[str, str] | None:
         """Return the outputs, or None if there is no such stack."""
-        described = self._describe()
-        if described is None or described["StackStatus"] == PLANNED:
+        if self.status() is None:
             return None
-        return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", [])}
+        found = (self._describe() or {}).get("Outputs", [])
+        return {one["OutputKey"]: one["OutputValue"] for one in found}
 
     def parameters(self) -> dict[str, str]:
         """Return the parameters that the stack was made with; none if it is not there."""
@@ -101,9 +121,13 @@ class Stack:
         self._wait("stack_delete_complete", described["StackId"], "What it names is still there.")
 
     def resources(self) -> dict[str, str]:
-        """Return the physical id of each resource by its logical id."""
+        """Return the physical id of each resource that is there, by its logical id."""
         found = self._client.describe_stack_resources(StackName=self.name)["StackResources"]
-        return {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in found}
+        return {
+            one["LogicalResourceId"]: one.get("PhysicalResourceId", "")
+            for one in found
+            if one["ResourceStatus"] != "DELETE_COMPLETE"
+        }
 
     def _describe(self) -> Any:
         try:

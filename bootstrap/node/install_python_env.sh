@@ -82,8 +82,10 @@ install() {
     sudo rm -rf "$target"
     sudo python3.11 -m venv --without-pip "$target"
     sudo "$target/bin/python" "$pip/pip" --isolated --disable-pip-version-check --no-cache-dir install \
-        --quiet --no-index --find-links "$wheels" --require-hashes --only-binary :all: --no-deps \
+        --quiet --no-index --find-links "$wheels" --require-hashes --only-binary :all: --no-deps --no-compile \
         --requirement "$wheels/requirements.txt" 2> >(tee "$work/pip.log" >&2) || explain_pip
+    # On every core: pip would take one. Left out, each Python worker would do it, for the folder is root's.
+    sudo "$target/bin/python" -m compileall -q -j 0 "$target/lib" || true
 }
 
 explain_pip() {

@@ -39,6 +39,17 @@ class PatientFileIO(PyArrowFileIO):
         """Return the file to write at *location*."""
         return WholeObject(location) if _is_whole(location) else super().new_output(location)
 
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        """Delete the object at *location*, which may be gone already.
+
+        With Arrow's delete, S3 would be left with an empty object that stands for the folder.
+        """
+        uri = location if isinstance(location, str) else location.location
+        if uri.startswith("s3://"):
+            objects.delete(uri)
+        else:
+            super().delete(location)
+
     def _initialize_s3_fs(self, netloc: str | None) -> FileSystem:
         _, (options,) = super()._initialize_s3_fs(netloc).__reduce__()
         return S3FileSystem(

@@ -174,7 +174,8 @@ class Settings(BaseSettings):
     release_label: str = Field(
         "emr-spark-8.1.0",
         pattern=r"^emr-(spark-)?\d+\.\d+\.\d+$",
-        description="EMR release; Spark 4.1 and Python 3.11 are needed.",
+        description="EMR release with Spark 3.5 to 4.1 and Python 3.11: emr-7.13.0, "
+        "emr-spark-8.0.0, emr-spark-8.1.0.",
     )
     primary_instance_type: str = Field("m6i.xlarge", description="EC2 type of the primary node.")
     worker_instance_type: str = Field("c6i.2xlarge", description="EC2 type of the worker nodes.")

@@ -14,7 +14,7 @@ from fruits_jobs.ranges import RowRange
 from fruits_jobs.schemas import OUTCOMES_DDL, WRITTEN_DDL
 
 if TYPE_CHECKING:
-    from pyspark.sql import Row, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -57,8 +57,33 @@ def write_features(spark: SparkSession, plan: Plan, parameters: Any) -> list[Row
 
     outcomes = spark.range(0, len(ranges), 1, len(ranges)).mapInArrow(work, OUTCOMES_DDL)
     # By number, not by range: Spark would sample for a range, and run the network for the sample.
-    files = outcomes.repartitionById(plan.files, "file")
+    files = by_number(spark, outcomes, plan.files)
     written = files.sortWithinPartitions("label", "image_key").mapInArrow(write, WRITTEN_DDL)
     rows = written.collect()
     network.destroy()
     return rows
+
+
+def by_number(spark: SparkSession, rows: DataFrame, files: int) -> DataFrame:
+    """Return the *rows* in partitions whose numbers are their column ``file``, 0 to *files* - 1."""
+    if hasattr(rows, "repartitionById"):  # since Spark 4.1
+        return rows.repartitionById(files, "file")
+    from pyspark.sql import functions as F  # noqa: N812  (as Spark's own documentation has it)
+
+    keys = F.array(*map(F.lit, partition_keys(spark, files))).cast("array<bigint>")
+    return rows.repartition(files, F.get(keys, F.col("file")))
+
+
+def partition_keys(spark: SparkSession, partitions: int) -> list[int]:
+    """Return for each partition's number a key that Spark hashes to it, among that many.
+
+    Spark spreads rows by hash, so several numbers would share a partition and others have none.
+    """
+    found: dict[int, int] = {}
+    start, count = 0, 16 * partitions + 64
+    while len(found) < partitions:
+        hashed = f"pmod(hash(id), {partitions}) AS partition"
+        for row in spark.range(start, start + count).selectExpr("id", hashed).collect():
+            found.setdefault(row.partition, row.id)
+        start += count
+    return [found[number] for number in range(partitions)]

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.aws.stacks import ROOT, Stack, empty_account, make_stack
+from bootstrap.aws import commands
+from bootstrap.aws.__main__ import main
+from bootstrap.aws.template import TEMPLATE
+from tests.aws.accounts import Command
+from tests.aws.stacks import REGION, ROOT, Stack, empty_account, for_moto, make_stack
 
 
 @pytest.fixture
@@ -30,3 +34,32 @@ def stack() -> Stack:
     """Return what the stack with an Airflow machine comes to in an empty account."""
     with empty_account():
         return make_stack(AirflowCode="code/0123.tar.gz")
+
+
+@pytest.fixture
+def command(
+    moto_account: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """Return what runs a command with somebody's *answer*; it returns exit code and output."""
+    template = tmp_path / "stack.yaml"
+    template.write_text(for_moto(TEMPLATE.read_text()))
+    monkeypatch.setattr(commands, "TEMPLATE", template)
+    monkeypatch.setenv("AWS_REGION", REGION)
+
+    def run(*words: str, answer: str = "no") -> tuple[int, str]:
+        monkeypatch.setattr("builtins.input", lambda: answer)
+        code = main([*words, "--environment", str(tmp_path / "aws.env")])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def deployed(command: Command) -> Command:
+    """Return the commands of an account in which the stack is."""
+    code, told = command("deploy", "--mail", "me@example.org", answer="deploy")
+    assert code == 0, told
+    return command

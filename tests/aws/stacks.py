@@ -16,7 +16,7 @@ from moto import mock_aws
 from moto.ec2.models.route_tables import RouteTable
 
 from bootstrap.aws.template import TEMPLATE, load_template
-from tests.aws import evaluator
+from tests.aws import change_sets, evaluator
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-west-3"
@@ -114,6 +114,7 @@ def empty_account() -> Iterator[None]:
             lambda self, *_: self.ec2_backend.delete_route_table(self.id),
             raising=False,
         )
+        change_sets.repair(patch)
         yield
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -16,55 +15,15 @@ from cryptography import x509
 from bootstrap.aws import commands
 from bootstrap.aws.__main__ import main
 from bootstrap.aws.certificates import OBJECT
-from bootstrap.aws.idle_costs import idle_costs
+from bootstrap.aws.environment_files import settings_in
+from bootstrap.aws.idle_costs import INSTANCE_HOURS, idle_costs
+from bootstrap.aws.linked_roles import SERVICES
+from bootstrap.aws.stacks import Stack
 from bootstrap.aws.template import TEMPLATE, made_resources
 from fruits.code_archive import publish_code
-from fruits.settings import Settings
-from tests.aws.stacks import ACCOUNT, CONTENT, REGION, for_moto
-
-IMAGES = f"fruits-images-{ACCOUNT}-{REGION}"
-LAKE = f"fruits-lake-{ACCOUNT}-{REGION}"
-Command = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def command(
-    moto_account: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Command:
-    """Return what runs a command with somebody's *answer*; it returns exit code and output."""
-    template = tmp_path / "stack.yaml"
-    template.write_text(for_moto(TEMPLATE.read_text()))
-    monkeypatch.setattr(commands, "TEMPLATE", template)
-    monkeypatch.setenv("AWS_REGION", REGION)
-
-    def run(*words: str, answer: str = "no") -> tuple[int, str]:
-        monkeypatch.setattr("builtins.input", lambda: answer)
-        code = main([*words, "--environment", str(tmp_path / "aws.env")])
-        return code, capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def deployed(command: Command) -> Command:
-    """Return the commands of an account in which the stack is."""
-    code, told = command("deploy", "--mail", "me@example.org", answer="deploy")
-    assert code == 0, told
-    return command
-
-
-def stacks() -> list[str]:
-    """Return the names of the account's stacks that are not deleted."""
-    cloudformation = boto3.client("cloudformation", REGION)
-    return [one["StackName"] for one in cloudformation.describe_stacks()["Stacks"]]
-
-
-def buckets() -> set[str]:
-    """Return the names of the account's buckets."""
-    return {bucket["Name"] for bucket in boto3.client("s3").list_buckets()["Buckets"]}
+from fruits.settings import EU_REGIONS, Settings, load_settings
+from tests.aws.accounts import IMAGES, LAKE, Command, buckets, stacks
+from tests.aws.stacks import CONTENT, REGION
 
 
 def test_nothing_is_made_unless_somebody_says_so(command: Command) -> None:
@@ -120,6 +79,34 @@ def test_the_machine_has_the_same_environment(deployed: Command, tmp_path: Path)
     assert of_machine == written
 
 
+def test_settings_stay_what_somebody_chose(deployed: Command, tmp_path: Path) -> None:
+    """They are the stack's: its machine and the file have them, and later changes keep them."""
+    wrong = deployed("deploy", "--settings", "FRUITS_WORKER=4", answer="deploy")
+    first = deployed("deploy", "--settings", "FRUITS_WORKERS=4 FRUITS_K=64", answer="deploy")
+
+    later = deployed("deploy", "--endpoints", "all", answer="deploy")
+
+    assert (wrong[0], "FRUITS_WORKER" in wrong[1]) == (1, True)
+    assert (first[0], later[0]) == (0, 0), first[1] + later[1]
+    lines = (tmp_path / "aws.env").read_text().splitlines()
+    assert lines[-2:] == ["FRUITS_WORKERS=4", "FRUITS_K=64"]
+    assert Stack("fruits", REGION).parameters()["MoreSettings"] == "FRUITS_WORKERS=4 FRUITS_K=64"
+    deployed("deploy", "--settings", "", answer="deploy")
+    assert "FRUITS_WORKERS" not in (tmp_path / "aws.env").read_text()
+
+
+@pytest.mark.parametrize("region", EU_REGIONS)
+def test_every_region_has_types_with_a_price(region: str) -> None:
+    """Where the default ones have none (Spain), a new stack's settings name others."""
+    options = argparse.Namespace(settings=None, region=region)
+
+    given = settings_in(commands._settings(options, is_new=True)["MoreSettings"])
+
+    fields = {name.removeprefix("FRUITS_").lower(): value for name, value in given.items()}
+    assert load_settings(region=region, **fields).region == region
+    assert bool(given) == (region == "eu-south-2")
+
+
 def test_a_change_is_shown_before_it_is_made(deployed: Command) -> None:
     """More endpoints cost more each month: the new sum is there before the question."""
     code, told = deployed("deploy", "--endpoints", "all", answer="deploy")
@@ -148,68 +135,15 @@ def test_airflow_comes_third(deployed: Command) -> None:
     assert parameters["AirflowCode"] == key
 
 
-def test_photographs_are_not_removed_by_the_way(deployed: Command) -> None:
-    """A bucket with images, or with old versions of deleted ones, stops the removal."""
-    s3 = boto3.client("s3")
-    s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"1")
-    s3.delete_object(Bucket=IMAGES, Key="Apple/1.jpg")
+def test_the_roles_of_services_are_made_once(deployed: Command) -> None:
+    """EMR and EC2 need theirs, which a run may not make; another deployment finds them there."""
+    roles = boto3.client("iam").list_roles(PathPrefix="/aws-service-role/")["Roles"]
 
-    code, told = deployed("remove", answer="fruits")
+    again = deployed("deploy", answer="deploy")
 
-    assert code == 1
-    assert "DELETE_IMAGES=yes" in told
-    assert stacks() == ["fruits"]
-
-
-def test_everything_goes_when_asked_for(deployed: Command) -> None:
-    """Buckets with their versions, groups that name each other, and every role."""
-    s3, ec2 = boto3.client("s3"), boto3.client("ec2", REGION)
-    s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"1")
-    s3.put_object(Bucket=IMAGES, Key="Apple/1.jpg", Body=b"2")
-    s3.put_object(Bucket=LAKE, Key="tables/features/data/1.parquet", Body=b"1")
-    let_groups_name_each_other(ec2)
-
-    refused = deployed("remove", "--delete-images", answer="yes")
-    code, told = deployed("remove", "--delete-images", answer="fruits")
-
-    assert refused[0] == 2
-    assert code == 0, told
-    assert (stacks(), buckets()) == ([], set())
-    assert [v["IsDefault"] for v in ec2.describe_vpcs()["Vpcs"]] == [True]
-    assert deployed("remove", answer="fruits")[0] == 0
-
-
-def let_groups_name_each_other(ec2: Any) -> None:
-    """Add the rules that EMR adds when it makes the first cluster."""
-    groups = ec2.describe_security_groups()["SecurityGroups"]
-    nodes = [g["GroupId"] for g in groups if g["Description"].startswith("Nodes of the clusters")]
-    for one, other in (nodes, nodes[::-1]):
-        pairs = [{"GroupId": other}]
-        rule = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, "UserIdGroupPairs": pairs}
-        ec2.authorize_security_group_ingress(GroupId=one, IpPermissions=[rule])
-
-
-def test_a_living_cluster_stops_the_removal(deployed: Command) -> None:
-    """Its network cannot go from under it: it is named."""
-    described = boto3.client("cloudformation", REGION).describe_stacks(StackName="fruits")
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Stacks"][0]["Outputs"]}
-    cluster = boto3.client("emr", REGION).run_job_flow(
-        Name="fruits",
-        ReleaseLabel="emr-7.0.0",
-        Instances={
-            "Ec2SubnetId": outputs["SubnetId"],
-            "MasterInstanceType": "m5.xlarge",
-            "InstanceCount": 1,
-            "KeepJobFlowAliveWhenNoSteps": True,
-        },
-        JobFlowRole="r",
-        ServiceRole="r",
-    )
-
-    code, told = deployed("remove", answer="fruits")
-
-    assert code == 1
-    assert cluster["JobFlowId"] in told
+    assert again[0] == 0, again[1]
+    assert {role["Path"].split("/")[2] for role in roles} == set(SERVICES)
+    assert boto3.client("iam").list_roles(PathPrefix="/aws-service-role/")["Roles"] == roles
 
 
 def test_showing_needs_no_account(
@@ -223,6 +157,23 @@ def test_showing_needs_no_account(
     told = capsys.readouterr().out
     assert "AirflowProfile" in told
     assert "at the most" in told
+
+
+def test_no_account_is_told_as_such(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who has no credentials is told how to get some, and where that is written."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    code, told = command("deploy", "--mail", "me@example.org")
+
+    assert code == 1
+    assert "AWS_PROFILE" in told
 
 
 @pytest.mark.parametrize("region", ["eu-west-2", "us-east-1"])
@@ -246,6 +197,17 @@ def test_everything_that_stands_has_a_price(parameters: dict[str, str], costing:
 
     assert {cost.resource for cost in costs} == costing
     assert all(cost.monthly > 0 for cost in costs)
+
+
+def test_every_type_of_machine_has_a_price() -> None:
+    """What the stack lets somebody choose, the command can tell the cost of; others it refuses."""
+    allowed = CONTENT["Parameters"]["AirflowInstanceType"]["AllowedValues"]
+
+    assert set(allowed) == set(INSTANCE_HOURS)
+    for name in allowed:
+        assert main(["show", "--airflow", "yes", "--airflow-type", name]) == 0
+    with pytest.raises(SystemExit):
+        main(["show", "--airflow", "yes", "--airflow-type", "m5.large"])
 
 
 def test_the_page_names_the_same_costs() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import email
 import re
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import pytest
@@ -15,6 +17,8 @@ from fruits.settings import EU_REGIONS
 from tests.aws.stacks import CONTENT, REGION, make_stack
 
 RETENTION = {"Ref": "RetentionDays"}
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpRange.html
+DESCRIBED = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}")
 
 
 def test_each_exception_has_a_reason() -> None:
@@ -41,6 +45,27 @@ def test_it_comes_and_goes(moto_account: None, airflow: str) -> None:
     assert boto3.client("s3").list_buckets()["Buckets"] == []
     assert [v["IsDefault"] for v in ec2.describe_vpcs()["Vpcs"]] == [True]
     assert boto3.client("iam").list_roles()["Roles"] == []
+
+
+def test_groups_are_described_as_ec2_allows() -> None:
+    """EC2 refuses an apostrophe in a description, and with it the stack; no stand-in does."""
+    groups = [
+        resource["Properties"]
+        for resource in CONTENT["Resources"].values()
+        if resource["Type"].startswith("AWS::EC2::SecurityGroup")
+    ]
+
+    said = [told for group in groups for told in descriptions(group)]
+
+    assert len(said) >= 12
+    assert [told for told in said if not DESCRIBED.fullmatch(told)] == []
+
+
+def descriptions(group: dict[str, Any]) -> Iterator[str]:
+    """Yield what a group, or a rule that stands by itself, and its rules say of themselves."""
+    rules = [*group.get("SecurityGroupIngress", []), *group.get("SecurityGroupEgress", [])]
+    for one in (group, *rules):
+        yield one.get("GroupDescription") or one["Description"]
 
 
 def test_airflow_is_a_choice(moto_account: None) -> None:
@@ -117,6 +142,7 @@ def test_what_is_deleted_ends() -> None:
     lake = CONTENT["Resources"]["LakeBucket"]["Properties"]
     (rule,) = images["LifecycleConfiguration"]["Rules"]
 
+    assert images["VersioningConfiguration"] == {"Status": "Enabled"}
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": RETENTION}
     assert "VersioningConfiguration" not in lake
     expiring = {r.get("Prefix"): r for r in lake["LifecycleConfiguration"]["Rules"]}

@@ -27,6 +27,7 @@ def test_the_environment_has_what_the_lock_names(node: Node) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "3 pinned packages" in done.stdout
+    assert list(node.environment.resolve().rglob("apple.*.pyc")), "each worker would compile it"
     assert node.python("import apple, pear; print(apple.VALUE + pear.VALUE)") == "2"
 
 

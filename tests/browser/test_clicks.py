@@ -74,11 +74,13 @@ class TestFromTheFormToTheReport:
         run_id = quote(first_run(airflow)["dag_run_id"])
 
         tab.goto(f"/dags/{INGESTION}/runs/{run_id}/tasks/featurize")
+        tab.get_by_role("link", name="Details", exact=True).click()
         logs = tab.get_by_role("link", name="EMR logs")
         logs.wait_for()
         assert re.search(r"prefix=logs/j-\w+/steps/s-\w+/$", logs.get_attribute("href"))
         assert tab.get_by_role("link", name="EMR cluster").count() == 1
         tab.goto(f"/dags/{INGESTION}/runs/{run_id}/tasks/report")
+        tab.get_by_role("link", name="Details", exact=True).click()
         tab.get_by_role("link", name="Batch report").wait_for()
 
     def test_d_the_page_shows_the_batch_and_leads_to_its_report(self, tab: Any) -> None:

@@ -12,6 +12,7 @@ from pyiceberg.catalog import Catalog
 
 from fruits.file_io import PatientFileIO
 from fruits.lake import ensure_tables, open_catalog, open_table
+from fruits.objects import list_uris
 from local_cloud.s3 import ObjectStorage
 from tests.chaos.faults import FaultProxy, Rule, failing, throttling
 
@@ -64,6 +65,18 @@ def test_a_file_is_there_or_not(catalog: Catalog, name: str) -> None:
     assert len(files.new_input(f"{PLACE}{name}")) == 5
     with pytest.raises(FileExistsError):
         file.create()
+
+
+@pytest.mark.parametrize("name", ["metadata.avro", "data.parquet"])
+def test_a_deleted_file_leaves_nothing(catalog: Catalog, storage: ObjectStorage, name: str) -> None:
+    """Nor an object that stands for its folder, as Arrow would; twice is as good as once."""
+    files = open_table("features", catalog).io
+    files.new_output(f"{PLACE}{name}").create().close()
+
+    files.delete(f"{PLACE}{name}")
+    files.delete(files.new_input(f"{PLACE}{name}"))
+
+    assert list_uris(PLACE) == []
 
 
 @pytest.mark.parametrize("fault", [throttling, failing])

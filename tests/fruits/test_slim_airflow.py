@@ -43,7 +43,7 @@ from fruits.sweeps import sweep
 settings = load_settings()
 found = ingestion.sense_changes(settings, "b1")
 staged = ingestion.stage(settings)
-reserved = ingestion.reserve(settings, "b1", staged)
+reserved = ingestion.reserve(settings, "b1", staged, found)
 end_lease(settings.lake, "b1")
 swept = sweep(settings)
 receipt, uri = erase(settings, ["Apple/1.jpg"])

@@ -80,7 +80,7 @@ def test_what_is_not_there_is_told(api_server: ApiServer) -> None:
     ]
 
     assert unwritten.status == 404
-    assert "no report of batch 20261121T030000-00000000 yet" in unwritten.text
+    assert "no report of batch 20261121T030000-00000000" in unwritten.text
     assert [answer.status for answer in others] == [404, 404, 404]
 
 

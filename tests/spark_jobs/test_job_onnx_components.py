@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -27,8 +29,10 @@ def test_raw_pixels_give_the_tables_components(storage, network, tmp_path, scale
     features = engine.features(pixels)
     basis = fit(Statistics.of(features), Wish(k=8), scaler)
     write_bytes(f"{LAKE}/networks/n.onnx", network.network.read_bytes(), REGION)
-    write_bytes(f"{LAKE}/models/pca/v/pca.npz", npz(basis), REGION)
+    archive = npz(basis)
+    write_bytes(f"{LAKE}/models/pca/v/pca.npz", archive, REGION)
     description = {
+        "pca_npz_sha256": hashlib.sha256(archive).hexdigest(),
         "feature_model": network.feature_model,
         "model_version": "v",
         "variance_target_met": None,

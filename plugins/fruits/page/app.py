@@ -69,7 +69,10 @@ def batch_report(batch: str) -> Response:
     try:
         content = read_bytes(f"{report_folder(load_settings().lake, batch)}/report.html")
     except MissingObjectError:
-        told = f"There is no report of batch {batch} yet: it is written when its run has ended."
+        told = (
+            f"There is no report of batch {batch}: it is written when its run has ended, and goes "
+            "after FRUITS_RETENTION_DAYS or when an image is erased, for it shows images."
+        )
         return _html("trouble.html.jinja", {"trouble": told}, secrets.token_urlsafe(16), 404)
     headers = COMMON_HEADERS | {"Content-Security-Policy": REPORT_POLICY}
     return HTMLResponse(content, headers=headers)
