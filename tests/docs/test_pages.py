@@ -15,7 +15,7 @@ PAGES = all_pages()
 # The changelog tells of what there was.
 PRESENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):(?!=)", MAKEFILE, re.MULTILINE))
 # Variables of that name that are no settings, by what reads them.
 OTHER_VARIABLES = {
     "FRUITS_BROWSER": "tests/browser/chromium.py",
