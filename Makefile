@@ -73,7 +73,7 @@ down: $(READY)  ## Stop what `make up` started
 shell: $(READY)  ## Open a shell in which S3, EMR and the tables are found (after make up)
 	@$(CLOUD) status || { echo "make up starts one" >&2; exit 1; }
 	@$(CLOUD) environment >var/environment.sh
-	@. var/environment.sh; PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(abspath plugins)" bash
+	@. var/environment.sh; PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(abspath plugins):$(abspath spark_jobs)" bash
 
 .PHONY: input
 input: $(READY)
@@ -117,7 +117,7 @@ test-spark35: $(SPARK35)/.ready  ## Run the jobs' steps on Spark 3.5, that of em
 .PHONY: chaos
 chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
 	@rm -rf var/chaos
-	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m '' tests/chaos || failed=1; \
+	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
 
 .PHONY: bench-page
@@ -158,6 +158,15 @@ bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 1000
 .PHONY: bench-pca
 bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
 	@$(BIN)/python benchmarks/bench_pca.py --rows $(ROWS) --output var/bench/pca.json
+
+.PHONY: walkthrough
+walkthrough: $(READY)  ## Write docs/walkthrough.md anew: the jobs step by step, over ../shared or IMAGES and WEIGHTS
+	@$(BIN)/python -m walkthrough $(if $(filter-out var/samples,$(IMAGES)),--images "$(IMAGES)") \
+	$(if $(filter-out auto,$(WEIGHTS)),--weights "$(WEIGHTS)")
+
+.PHONY: cost-tables
+cost-tables: $(READY)  ## Calculate what very many images would cost, into docs/review.md
+	@$(BIN)/python -m benchmarks.costs_at_scale
 
 .PHONY: lint
 lint: $(READY)  ## Check style, types and shell scripts

@@ -18,14 +18,18 @@ BUCKETS = ("fruits-images", "fruits-lake")
 
 
 def settings(job: Job) -> dict[str, str]:
+    """Return the settings of a job's cores and buckets."""
+    return local_settings(job.cores, job.buckets)
+
+
+def local_settings(cores: int, buckets: str) -> dict[str, str]:
     """Return the settings that an EMR cluster's spark-defaults and file system stand for."""
     view = "spark.hadoop.fs.viewfs"
     mounts = {
-        f"{view}.mounttable.{bucket}.linkFallback": f"s3://{job.buckets}/{bucket}"
-        for bucket in BUCKETS
+        f"{view}.mounttable.{bucket}.linkFallback": f"s3://{buckets}/{bucket}" for bucket in BUCKETS
     }
     return {
-        "spark.master": f"local[{job.cores},4]",
+        "spark.master": f"local[{cores},4]",
         "spark.driver.memory": "2g",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

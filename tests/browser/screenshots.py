@@ -11,12 +11,13 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fruits.page.readings import Reader
+from fruits.page.readings import Reader, Reading, Readings
 from fruits.rendering import render_template
 from fruits.settings import Settings, load_settings
 from tests.browser.chromium import ROOT, fetch, find
@@ -71,8 +72,16 @@ def _page(fill: Any, settings: Settings) -> str:
     readings._emr.cache_clear()
     ensure_tables(open_catalog())
     fill(settings)
-    shown = {"data": Reader(settings).read(), "settings": settings, "dag_id": "fruits_ingestion"}
+    data = _aged(Reader(settings).read())
+    shown = {"data": data, "settings": settings, "dag_id": "fruits_ingestion"}
     return render_template("page.html.jinja", shown | {"nonce": "screenshot"})
+
+
+def _aged(data: Readings) -> Readings:
+    """Return what there is as if its cluster had lived for a while: here it is a second old."""
+    lived = timedelta(minutes=47)
+    clusters = tuple(replace(one, age=lived, state="RUNNING") for one in data.clusters.value or ())
+    return replace(data, clusters=Reading(clusters, data.clusters.trouble))
 
 
 def take(browser: Any, html: str, picture: Picture) -> bytes:

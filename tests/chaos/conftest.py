@@ -1,4 +1,4 @@
-"""One lab for all cases of a process, a record of each, and a healthy run after each module."""
+"""One lab for all cases of a process, a record of each, and a healthy run after the last."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.restore()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def records(lab: Lab) -> Iterator[list[Record]]:
-    """Collect a module's records; a healthy run after its last case counts for all of them."""
+    """Collect the lab's records; a healthy run after its last case counts for all of them."""
     kept: list[Record] = []
     yield kept
     try:

@@ -18,7 +18,6 @@ from tests.chaos.faults import (
 full = pytest.mark.full_chaos
 
 
-@full
 def test_answer_of_run_job_flow_is_lost(case: Case) -> None:
     """A cluster was made, the connection broke: it is found by its token, no second is made."""
     case.lab.set_faults(answering("emr", LOST, operation="RunJobFlow", times=1))
@@ -47,6 +46,7 @@ def test_run_job_flow_is_refused(case: Case) -> None:
     case.proves(run)
 
 
+@full
 def test_task_dies_between_creation_and_its_note(case: Case) -> None:
     """The process that sent RunJobFlow is killed before it has the id: the retry adopts."""
     case.lab.set_faults(answering("emr", held(5), operation="RunJobFlow", times=1))

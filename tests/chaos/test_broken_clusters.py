@@ -26,7 +26,6 @@ def test_step_writes_nothing(case: Case) -> None:
     case.proves(run, "failed")
 
 
-@full
 def test_last_step_writes_nothing(case: Case) -> None:
     """The features of a run whose PCA wrote nothing are committed; the run is red all the same."""
     case.lab.replace_step("pca", "pass\n")
@@ -52,7 +51,6 @@ def test_bootstrap_hangs(case: Case) -> None:
     case.proves(run, "failed", ended_by=["airflow"])
 
 
-@full
 def test_bootstrap_hangs_and_nobody_waits(case: Case) -> None:
     """A node that never gets ready has neither timer nor idle limit: the watchdog ends it."""
     case.lab.replace_bootstrap("sleep 1000\n")
@@ -64,6 +62,7 @@ def test_bootstrap_hangs_and_nobody_waits(case: Case) -> None:
     case.proves(None, ended_by=["watchdog"])
 
 
+@full
 def test_capacity_never_comes(case: Case) -> None:
     """A cluster whose machines cannot be had is given up, and the run is red."""
     case.lab.take_capacity("c6i.2xlarge")
@@ -81,7 +80,6 @@ def test_cluster_is_protected(case: Case) -> None:
     case.proves(run, "failed", ended_by=["airflow"])
 
 
-@full
 def test_teardown_is_killed(case: Case) -> None:
     """A teardown whose process is killed is tried again, and ends the cluster."""
     case.lab.replace_step("featurize", "raise SystemExit(1)\n")

@@ -78,6 +78,7 @@ def test_watchdog_is_killed(unwatched: Case) -> None:
     unwatched.proves(None, ended_by=["watchdog"])
 
 
+@full
 def test_clock_is_wrong_and_cluster_wanted(unwatched: Case) -> None:
     """A watchdog whose clock is ten minutes off, ahead or behind, ends no cluster in use."""
     run = unwatched.trigger()

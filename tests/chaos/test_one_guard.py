@@ -37,6 +37,7 @@ def test_waiting_time_alone(unwatched: Case) -> None:
     unwatched.proves(run, "failed", ended_by=["airflow"])
 
 
+@full
 def test_end_after_last_step_alone(unwatched: Case) -> None:
     """All of Airflow is lost while the last step works: the cluster ends with that step."""
     begin(unwatched)
@@ -95,6 +96,7 @@ def test_age_alone(case: Case) -> None:
     assert case.record.longest > 60 * SHORTEST
 
 
+@full
 def test_token_alone(unwatched: Case) -> None:
     """The answer of RunJobFlow is lost: its cluster is found by the token, no second is made."""
     unwatched.lab.set_faults(answering("emr", LOST, operation="RunJobFlow", times=1))
@@ -103,6 +105,7 @@ def test_token_alone(unwatched: Case) -> None:
     unwatched.proves(run)
 
 
+@full
 def test_duplicates_alone(unwatched: Case) -> None:
     """A second cluster of the run's token turns up: the task that waits for the first ends it."""
     run = begin(unwatched)

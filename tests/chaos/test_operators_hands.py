@@ -14,6 +14,7 @@ from tests.chaos.lab import ENOUGH
 full = pytest.mark.full_chaos
 
 
+@full
 def test_middle_task_is_cleared(case: Case) -> None:
     """A middle task cleared while a later one runs: the rest is done again, nothing twice."""
     run = case.trigger()
@@ -23,7 +24,6 @@ def test_middle_task_is_cleared(case: Case) -> None:
     case.proves(run, clusters=(1, 2))
 
 
-@full
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marked_while_creating(case: Case, state: str) -> None:
     """A run marked while RunJobFlow is on its way: the cluster that comes of it is ended."""
@@ -35,7 +35,7 @@ def test_marked_while_creating(case: Case, state: str) -> None:
     case.proves(run, state, ended_by=[*USUAL, "watchdog", "idle limit"], marked=True)
 
 
-@pytest.mark.parametrize("state", ["failed", pytest.param("success", marks=full)])
+@pytest.mark.parametrize("state", ["failed", "success"])
 def test_marked_while_running(case: Case, state: str) -> None:
     """A run marked while its step runs: its cluster is ended."""
     run = case.trigger()

@@ -150,7 +150,8 @@ def _report(settings: Settings, states: dict[str, str], answers: dict[str, Any])
     cluster_id = _cluster(settings)
     added = sum(IMAGES.values())
     counts = {"listed": 90_483, "added": added, "unchanged": 90_483 - added, "replaced": 11}
-    cost = {"clusters": [cluster_id], "seconds": 780.0, "promised": 2.88, "cost": 0.27}
+    # As long as the local cluster did live, and the minute that is the least AWS asks for.
+    cost = {"clusters": [cluster_id], "seconds": 6.0, "promised": 2.88, "cost": 0.02}
     known = {
         "sense_changes": {"counts": counts, "feature_model": MODEL},
         "reserve_cluster": {"worst_case": 2.88, "currency": "USD"},

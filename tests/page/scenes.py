@@ -108,7 +108,7 @@ def add_runs(*rows: dict[str, Any]) -> None:
 
 def add_model(model_version: str, *, current: bool = True, **more: Any) -> None:
     """Write a model version's model.json and its sample of images."""
-    weights = [math.exp(-index / 22) + 0.0005 for index in range(400)]
+    weights = [math.exp(-index / 20.8) + 0.0005 for index in range(400)]
     ratios = [weight / sum(weights) for weight in weights][:K]
     described = {
         "model_version": model_version,
@@ -122,7 +122,7 @@ def add_model(model_version: str, *, current: bool = True, **more: Any) -> None:
         "feature_model": MODEL,
         "features_snapshot_id": 1,
         "scaler": "none",
-        "created_at": f"{NOW - timedelta(hours=9):%Y-%m-%dT%H:%M:%S}+00:00",
+        "created_at": f"{NOW - timedelta(hours=23.8):%Y-%m-%dT%H:%M:%S}+00:00",
         "warnings": [],
     }
     folder = f"{LAKE}/models/pca/{model_version}"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
-
 import pytest
 from pyspark.sql import SparkSession
 
 from fruits.commits import commit_features
 from fruits.component_commits import commit_components
 from fruits.lake import ensure_tables, open_catalog
+from tests.docs.examples import examples, names_of
 from tests.fruits.lake_support import LENGTH, featurized, manifest_uri, put, reduced, sensed
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reading.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 KEYS = ["Apple/1.jpg", "Apple/2.jpg", "Banana/1.jpg", "Banana/broken.jpg"]
 
 
@@ -32,16 +27,9 @@ def lake(spark: SparkSession) -> None:
     commit_components(catalog, reduced(catalog, "b1"))
 
 
-def names_of(example: str) -> dict[str, Any]:
-    """Return what *example* leaves behind when it is run."""
-    names: dict[str, Any] = {}
-    exec(example, names)
-    return names
-
-
 def test_every_example_runs(lake: None) -> None:
     """Whoever copies a block gets what the page says."""
-    pandas, some, duckdb, spark, then = map(names_of, EXAMPLES)
+    pandas, some, duckdb, spark, then = map(names_of, examples("reading.md"))
 
     assert pandas["matrix"].shape == (3, LENGTH)
     assert sorted(pandas["labels"]) == ["Apple", "Apple", "Banana"]
