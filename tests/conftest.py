@@ -14,9 +14,16 @@ from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+# What chooses tests, and what lets make run them in years to come, when the price table is old.
+FOR_TESTS = {"FRUITS_TEST_COMPOSE", "FRUITS_BROWSER", "FRUITS_PRICES_MAX_AGE_DAYS"}
+
+
 def pytest_configure() -> None:
-    """Let Spark find a Java that it can use: the machine's, or the one that comes as a wheel."""
+    """Let Spark find a Java, the machine's or the wheel's; forget settings of make or a shell."""
     os.environ["JAVA_HOME"] = str(java_home())
+    for name in [one for one in os.environ if one.startswith("FRUITS_")]:
+        if name not in FOR_TESTS:
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,7 @@ ENCRYPTED = {
 # A cluster's request looks at these settings, a step's at those: their product would say no more.
 OF_CLUSTERS = {
     "region": sorted(EU_REGIONS),
+    "release_label": ["emr-7.13.0", "emr-spark-8.1.0"],
     "market": list(Market),
     "network": NETWORKS,
     "encryption": [{}, ENCRYPTED],
@@ -105,7 +106,7 @@ def test_every_cluster_request_fits_the_service_model() -> None:
         assert validate("RunJobFlow", request) == ""
         checked += 1
 
-    assert checked == 1728
+    assert checked == 3456
 
 
 @pytest.mark.parametrize("settings", combinations(OF_STEPS))

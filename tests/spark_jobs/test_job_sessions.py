@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
+import time
 
+from fruits_jobs.objects import read_json
 from fruits_jobs.progress import Progress, line, snapshot
 from fruits_jobs.sessions import cause, run_step
 
@@ -64,20 +64,24 @@ def test_before_the_first_image_there_is_no_estimate():
 def test_progress_is_written_while_the_step_runs(storage, monkeypatch):
     """A sensor reads progress.json long before the step ends, and its end at the end."""
     monkeypatch.setattr("fruits_jobs.progress.WRITE_SECONDS", 0.02)
-    path = storage.folder / "fruits-lake/work/progress.json"
-    read, done = threading.Event(), [3]
+    uri, done = "s3://fruits-lake/work/progress.json", [3]
 
-    def count() -> int:
-        if path.exists():
-            read.set()
-        return done[0]
-
-    with Progress("pca", 9, count, "s3://fruits-lake/work/progress.json", "eu-west-3"):
-        assert read.wait(10)
-        assert json.loads(path.read_text())["done"] == 3
+    with Progress("pca", 9, lambda: done[0], uri, "eu-west-3"):
+        assert told(uri) == 3
         done[0] = 9
 
-    assert json.loads(path.read_text())["done"] == 9
+    assert told(uri) == 9
+
+
+def told(uri: str) -> int:
+    """Return how many images the object says are done, once there is one."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return read_json(uri, "eu-west-3")["done"]
+        except FileNotFoundError:  # not yet, or being replaced: rclone does not do that at once
+            assert time.monotonic() < deadline, "nobody wrote it"
+            time.sleep(0.01)
 
 
 def test_progress_that_cannot_be_written_does_not_fail_the_step(monkeypatch, capsys):
