@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 import obstore
+import pyarrow.parquet as pq
 
 from fruits_jobs.data_files import DataFile
 from fruits_jobs.file_sets import FileSet, file_sets, terms
 from fruits_jobs.objects import bucket_store, open_parquet, read_bytes, split_uri, write_bytes
-from fruits_jobs.shares import FilePart, matrix_of, read_part
+from fruits_jobs.shares import matrix_of, row_groups_ahead
 from fruits_jobs.statistics import NotFinite, Statistics
 from fruits_jobs.statistics_entries import BadEntry, entry_bytes, read_entry
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SMALLEST_TASK = 8192  # rows: below this, a Spark task costs more than it gains
 TREE_FANOUT = 4
+PARTITIONS_PER_CORE = 2
 ROWS_PER_ENTRY = 1024  # as many rows take about as long to compute as an entry to read
 
 
@@ -147,24 +149,27 @@ def cached_statistics(
 
 
 def file_statistics(file: DataFile, region: str) -> Statistics:
-    """Return the statistics of the rows of one data file, reading a row group at a time."""
-    keys = None
-    with open_parquet(file.uri, region) as parquet:
-        if parquet.metadata.num_rows != file.rows:
-            raise RowsDiffer(file.uri, file.rows, parquet.metadata.num_rows)
+    """Return the statistics of the rows of one data file; a row group is read while one is summed.
 
-    def matrices() -> Iterator[npt.NDArray[np.float32]]:
+    RowsDiffer if the table says otherwise than the file, BadFeatures on NaN and infinity.
+    """
+    keys = None
+
+    def matrices(parquet: pq.ParquetFile) -> Iterator[npt.NDArray[np.float32]]:
         nonlocal keys
-        for table in read_part(FilePart(file.uri, 0, 1), region, ["image_key", "features"]):
+        for table in row_groups_ahead(parquet, ["image_key", "features"]):
             keys = table["image_key"]
             if table.num_rows:
                 yield matrix_of(table)
 
-    try:
-        return Statistics.of_parts(matrices())
-    except NotFinite as bad:
-        key = keys[bad.row].as_py() if keys is not None else "?"
-        raise BadFeatures(file.uri, key) from bad
+    with open_parquet(file.uri, region) as parquet:
+        if parquet.metadata.num_rows != file.rows:
+            raise RowsDiffer(file.uri, file.rows, parquet.metadata.num_rows)
+        try:
+            return Statistics.of_parts(matrices(parquet))
+        except NotFinite as bad:
+            key = keys[bad.row].as_py() if keys is not None else "?"
+            raise BadFeatures(file.uri, key) from bad
 
 
 def _tasks(wanted: list[FileSet], cache: StatisticsCache) -> list[list[FileSet]]:
@@ -195,6 +200,8 @@ def _tree_sum(
         if total:
             yield total
 
-    # Each level of the tree leaves a quarter, so that the driver adds up five sums at most.
-    depth = max(2, math.ceil(math.log(len(tasks), TREE_FANOUT)))
-    return context.parallelize(tasks, len(tasks)).mapPartitions(of_tasks).treeReduce(add, depth)
+    # A sum of 1280 features has 7 MB: fewer partitions than tasks, and fewer of them travel. Each
+    # level of the tree leaves a quarter, so that the driver adds up five sums at most.
+    partitions = min(len(tasks), PARTITIONS_PER_CORE * context.defaultParallelism)
+    depth = max(2, math.ceil(math.log(partitions, TREE_FANOUT)))
+    return context.parallelize(tasks, partitions).mapPartitions(of_tasks).treeReduce(add, depth)

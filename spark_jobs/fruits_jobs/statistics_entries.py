@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fruits_jobs.data_files import DataFile
-from fruits_jobs.statistics import Matrix, Statistics, Vector
+from fruits_jobs.statistics import Statistics, Vector
 
 FORMAT = 1
 
@@ -39,7 +39,7 @@ def entry_bytes(statistics: Statistics, files: tuple[DataFile, ...]) -> bytes:
         total=statistics.total,
         low=statistics.low,
         high=statistics.high,
-        triangle=_triangle(statistics.scatter),
+        triangle=statistics.triangle(),
     )
     return buffer.getvalue()
 
@@ -50,29 +50,14 @@ def read_entry(data: bytes, files: tuple[DataFile, ...]) -> Statistics:
         with np.load(io.BytesIO(data)) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays["about"].tobytes())
-        total, low, high = (_vector(arrays[name]) for name in ("total", "low", "high"))
-        scatter = _symmetric(_vector(arrays["triangle"]), len(total))
+        names = ("total", "triangle", "low", "high")
+        vectors = [_vector(arrays[name]) for name in names]
+        statistics = Statistics.of_triangle(sum(file.rows for file in files), *vectors)
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise BadEntry(f"it is damaged ({type(error).__name__})") from error
     if about != {"format": FORMAT, "files": [asdict(file) for file in files]}:
         raise BadEntry("it is of other content than the data files have now")
-    return Statistics(sum(file.rows for file in files), total, scatter, low, high)
-
-
-def _triangle(matrix: Matrix) -> Vector:
-    return np.concatenate([row[index:] for index, row in enumerate(matrix)])
-
-
-def _symmetric(triangle: Vector, width: int) -> Matrix:
-    if len(triangle) != width * (width + 1) // 2:
-        raise ValueError("not a triangle of that width")
-    matrix = np.empty((width, width))
-    start = 0
-    for index in range(width):
-        stop = start + width - index
-        matrix[index, index:] = matrix[index:, index] = triangle[start:stop]
-        start = stop
-    return matrix
+    return statistics
 
 
 def _vector(array: npt.NDArray[np.float64]) -> Vector:
