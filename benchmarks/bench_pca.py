@@ -27,8 +27,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Two cores, like the session: scikit-learn would take all there are.
+from fruits_jobs.processors import blas_environment
+
+# Two cores, like the session: scikit-learn would take all there are. Its BLAS is ours.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+os.environ |= blas_environment()
 
 import numpy as np
 import psutil
@@ -41,7 +44,7 @@ from fruits_jobs.bases import Wish, fit
 from fruits_jobs.data_files import identified
 from fruits_jobs.objects import write_json
 from fruits_jobs.schemas import float_lists
-from fruits_jobs.sessions import CONFIGURATION
+from fruits_jobs.sessions import configuration
 from fruits_jobs.statistics_cache import StatisticsCache, cached_statistics
 from local_cloud.java import java_home
 from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage
@@ -340,7 +343,7 @@ def environment(folder: Path) -> Iterator[ObjectStorage]:
 def session(folder: Path) -> SparkSession:
     """Return a session of two cores, configured as the steps', with memory for Spark ML."""
     builder = SparkSession.Builder().master("local[2]").config("spark.ui.enabled", "false")
-    settings = CONFIGURATION | {
+    settings = configuration("local") | {
         "spark.driver.memory": "6g",
         "spark.driver.maxResultSize": "2g",
         "spark.ui.showConsoleProgress": "false",

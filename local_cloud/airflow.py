@@ -31,6 +31,8 @@ PROCESSES = {
 }
 
 
+HOME = Path(__file__).resolve().parents[1]  # of this package, for `python -m`
+
 # In the environment of everything that an Airflow starts, its tasks included.
 FOLDER_MARK = "LOCAL_AIRFLOW_FOLDER"
 
@@ -145,7 +147,7 @@ class LocalAirflow:
             "AIRFLOW__API_AUTH__JWT_SECRET": self._secret(),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "PYTHONPATH": str(self.root / "plugins"),
+            "PYTHONPATH": os.pathsep.join([str(self.root / "plugins"), str(HOME)]),
         }
 
     def _secret(self) -> str:
@@ -158,7 +160,7 @@ class LocalAirflow:
 
     def _migrate(self) -> None:
         done = subprocess.run(
-            [self._airflow(), "db", "migrate"],
+            [*self._command("db"), "db", "migrate"],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -170,7 +172,7 @@ class LocalAirflow:
     def _spawn(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         with self._log(name).open("ab") as log:
             return subprocess.Popen(
-                [self._airflow(), *arguments],
+                [*self._command(name), *arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -178,8 +180,10 @@ class LocalAirflow:
                 start_new_session=True,
             )
 
-    def _airflow(self) -> str:
-        return str(Path(sys.executable).with_name("airflow"))
+    def _command(self, name: str) -> list[str]:
+        if name == "scheduler":  # whose forks are the tasks
+            return [sys.executable, "-m", "local_cloud.preloaded"]
+        return [str(Path(sys.executable).with_name("airflow"))]
 
     def wait_until_healthy(self, timeout: float = 120) -> None:
         """Return once all processes say so; AirflowError when one ended, or after *timeout* s."""

@@ -9,7 +9,7 @@ import featurize as step
 from benchmarks.jobs import LAKE, REGION, Job, contend
 from benchmarks.spark import session
 from fruits_jobs.arguments import featurize_parser
-from fruits_jobs.sessions import CONFIGURATION
+from fruits_jobs.sessions import configuration
 
 
 def words(job: Job, attempt: str) -> list[str]:
@@ -42,7 +42,7 @@ def ours(job: Job) -> Iterator[Callable[[str], int]]:
     """Give the step as a function."""
     if not job.option("progress", True):
         step.Progress = Silent  # type: ignore[misc, assignment]
-    with session(job, CONFIGURATION) as spark:
+    with session(job, configuration("local")) as spark:
 
         def run(attempt: str) -> int:
             arguments = featurize_parser().parse_args(words(job, attempt))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fruits_jobs.objects import write_json
+from fruits_jobs.processors import blas_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,12 +26,23 @@ CONFIGURATION = {
 }
 
 
+def configuration(master: str) -> dict[str, str]:
+    """Return how a session of ours is configured: CONFIGURATION, and what workers here can use.
+
+    On a cluster the driver does not know its workers' processors. OpenBLAS knows those that we have
+    prices for.
+    """
+    here = blas_environment() if master.startswith("local") else {}
+    return CONFIGURATION | {f"spark.executorEnv.{name}": value for name, value in here.items()}
+
+
 def spark_session(name: str) -> SparkSession:
     """Return the application's session; master and resources are spark-submit's business."""
+    from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
     builder = SparkSession.Builder().appName(name)
-    for key, value in CONFIGURATION.items():
+    for key, value in configuration(SparkConf().get("spark.master", "")).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
 

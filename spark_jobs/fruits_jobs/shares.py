@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fruits_jobs.objects import open_parquet
-from fruits_jobs.read_ahead import read_ahead
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,10 @@ def file_parts(files: list[tuple[str, int]], rows_per_part: int) -> list[list[Fi
     return [parts for parts in lists if parts]
 
 
-def row_groups_ahead(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:
-    """Yield the file's row groups with those columns; the next is read while one is in use."""
-    sizes = [
-        file.metadata.row_group(group).total_byte_size
-        for group in range(file.metadata.num_row_groups)
-    ]
-
-    def read(group: int) -> pa.Table:
-        return file.read_row_group(group, columns=columns)
-
-    at_most = 2 * max(sizes, default=0)
-    return read_ahead(read, range(len(sizes)), sizes.__getitem__, readers=1, limit=at_most)
+def row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:
+    """Yield the file's row groups, one at a time, with those columns."""
+    for group in range(file.metadata.num_row_groups):
+        yield file.read_row_group(group, columns=columns)
 
 
 def read_groups(

@@ -69,12 +69,13 @@ class Statistics:
         for X in chain([first], remaining):
             if X.shape[1] != width:
                 raise WidthsDiffer(width, X.shape[1])
-            if not np.isfinite(X.sum(dtype=np.float64)):  # no sum of float32 overflows by itself
-                raise NotFinite(int(np.argmin(np.isfinite(X).all(axis=1))))
             exact = X.astype(np.float64)
             exact -= pivot
+            total = exact.sum(axis=0)
+            if not np.isfinite(total).all():  # no sum of float32 overflows by itself
+                raise NotFinite(int(np.argmin(np.isfinite(X).all(axis=1))))
             count += len(X)
-            shifted += exact.sum(axis=0)
+            shifted += total
             gram += exact.T @ exact
             low, high = np.minimum(low, X.min(axis=0)), np.maximum(high, X.max(axis=0))
         gram -= np.outer(shifted, shifted / count)

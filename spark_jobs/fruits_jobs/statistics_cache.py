@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from fruits_jobs.data_files import DataFile
 from fruits_jobs.file_sets import FileSet, file_sets, terms
 from fruits_jobs.objects import bucket_store, open_parquet, read_bytes, split_uri, write_bytes
-from fruits_jobs.shares import matrix_of, row_groups_ahead
+from fruits_jobs.read_ahead import read_ahead
+from fruits_jobs.shares import matrix_of, row_groups
 from fruits_jobs.statistics import NotFinite, Statistics
 from fruits_jobs.statistics_entries import BadEntry, entry_bytes, read_entry
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SMALLEST_TASK = 8192  # rows: below this, a Spark task costs more than it gains
 TREE_FANOUT = 4
 PARTITIONS_PER_CORE = 2
+AT_ONCE = 2  # sets in a worker: one is read or stored while one is summed
 ROWS_PER_ENTRY = 1024  # as many rows take about as long to compute as an entry to read
 
 
@@ -149,7 +151,7 @@ def cached_statistics(
 
 
 def file_statistics(file: DataFile, region: str) -> Statistics:
-    """Return the statistics of the rows of one data file; a row group is read while one is summed.
+    """Return the statistics of the rows of one data file, reading a row group at a time.
 
     RowsDiffer if the table says otherwise than the file, BadFeatures on NaN and infinity.
     """
@@ -157,7 +159,7 @@ def file_statistics(file: DataFile, region: str) -> Statistics:
 
     def matrices(parquet: pq.ParquetFile) -> Iterator[npt.NDArray[np.float32]]:
         nonlocal keys
-        for table in row_groups_ahead(parquet, ["image_key", "features"]):
+        for table in row_groups(parquet, ["image_key", "features"]):
             keys = table["image_key"]
             if table.num_rows:
                 yield matrix_of(table)
@@ -193,10 +195,10 @@ def _tree_sum(
 ) -> Sum:
     def of_tasks(mine: Iterable[list[FileSet]]) -> Iterator[Sum]:
         total = None
-        for part in (part for task in mine for part in task):
-            found = cache.sum_of(part)
+        parts = (part for task in mine for part in task)
+        for found in read_ahead(cache.sum_of, parts, lambda _: 1, AT_ONCE, AT_ONCE + 1):
             total = total + found if total else found
-            done.add(part.rows)
+            done.add(found.statistics.count)
         if total:
             yield total
 

@@ -33,7 +33,7 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalAirflow:
     command = tmp_path / "airflow"
     command.write_text(COMMAND)
     command.chmod(0o755)
-    monkeypatch.setattr(LocalAirflow, "_airflow", lambda _: str(command))
+    monkeypatch.setattr(LocalAirflow, "_command", lambda *_: [str(command)])
     monkeypatch.setattr(LocalAirflow, "_healthy", lambda self: len(tasks(self)) == 4)
     return LocalAirflow(tmp_path / "home", tmp_path, {})
 

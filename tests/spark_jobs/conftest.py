@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from export_network import export, locate_weights
 from fruits_jobs import fetching, objects
-from fruits_jobs.sessions import CONFIGURATION
+from fruits_jobs.sessions import configuration
 from local_cloud.s3 import ObjectStorage
 from tests.spark_jobs.batches import Batch
 
@@ -54,7 +54,7 @@ def spark_application(job_zip: Path) -> Iterator[SparkSession]:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     viewfs = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
     builder = SparkSession.Builder().master("local[2,4]").config("spark.ui.enabled", "false")
-    for key, value in CONFIGURATION.items():
+    for key, value in configuration("local").items():
         builder = builder.config(key, value)
     builder = builder.config("spark.hadoop.fs.s3.impl", viewfs).config(
         "spark.hadoop.fs.viewfs.overload.scheme.target.s3.impl",
