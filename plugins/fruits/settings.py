@@ -295,11 +295,6 @@ class Settings(BaseSettings):
         return self.images_uri.removeprefix("s3://").partition("/")[0]
 
     @property
-    def images_prefix(self) -> str:
-        """Key prefix of the images; a string prefix, as S3 has it, not necessarily a folder."""
-        return self.images_uri.removeprefix("s3://").partition("/")[2]
-
-    @property
     def lake(self) -> str:
         """The lake's URI without a slash at its end."""
         return self.lake_uri.rstrip("/")
