@@ -161,7 +161,8 @@ class ShellRun:
         self.summary["cluster"] = f"{', '.join(ended['clusters'])}, lived {ended['seconds']:.0f} s"
         if ended["cost"] is not None:
             cost = f"{ended['cost']:.2f} {ended['currency']}"
-            self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
+            # True of a local cluster, too, which costs nothing.
+            self.summary[f"at EMR's prices in {self.settings.region}"] = cost
 
     def _run_step(
         self,

@@ -106,7 +106,8 @@ class Settings(BaseSettings):
         "eu-west-3", description="AWS region of buckets and cluster; the EU only."
     )
     cache_folder: Path = Field(
-        Path.home() / ".cache" / "fruits", description="Where weights made here are kept."
+        Path.home() / ".cache" / "fruits",
+        description="Folder of this machine for weights, and for what TensorFlow said of them.",
     )
 
     # What is computed.
