@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
 from fruits import ingestion, stories
@@ -229,8 +230,8 @@ def main() -> int:
     started = time.monotonic()
     try:
         run.ingest()
-    except FruitsError as error:
-        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
+    except (FruitsError, BotoCoreError, ClientError) as error:
+        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         terminal.say("Interrupted. What was committed stays; the next run does the rest.")
