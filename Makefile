@@ -28,9 +28,12 @@ FORMAT  ?= parquet
 WIDE    ?=
 VERSION ?=
 OUTPUT  ?=
-# Sizes of the benchmarks of PCA and of sensing.
+# Sizes of the benchmarks of PCA and of sensing; of featurize, which scenarios (docs/benchmarks.md), all without any.
 ROWS    ?= 20000 100000 300000
 KEYS    ?= 1000000 10000000
+SCENARIOS ?=
+# For `make test-compose`, for instance a build behind a proxy: --network host --build-arg PYTHON_IMAGE.
+DOCKER_BUILD_OPTIONS ?=
 # Ray and Daft, which only the benchmarks need.
 PEERS   := .venv-bench
 # The oldest Spark that the jobs run on, to be found before the environment's own.

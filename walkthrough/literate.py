@@ -3,7 +3,6 @@
     ```python run         is shown, run, and followed by what it printed
     ```python hidden      is run; what it printed is Markdown of the page
     <!-- source: m:f -->  is replaced by the source of f in the module m
-    {{ expression }}      is replaced by its value
 
 All code of a template shares one namespace, in the order of the page. Tools for this (Jupytext,
 markdown-exec) bring a kernel or a site generator; missing was one that shows a function of the
@@ -25,15 +24,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SPECIAL = re.compile(
     r"^```python (?P<kind>run|hidden)\n(?P<code>.*?)^```\n"
-    r"|^<!-- source: (?P<source>\S+) -->\n"
-    r"|\{\{ (?P<value>.+?) \}\}",
+    r"|^<!-- source: (?P<source>\S+) -->\n",
     re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a template: *kind* is text, run, hidden, source or value; it begins at *line*."""
+    """Part of a template: *kind* is text, run, hidden or source; it begins at *line*."""
 
     kind: str
     content: str
@@ -49,8 +47,7 @@ def pieces(template: str) -> Iterator[Piece]:
         if found["kind"]:
             yield Piece(found["kind"], found["code"], line)
         else:
-            kind = "source" if found["source"] else "value"
-            yield Piece(kind, found[kind], line)
+            yield Piece("source", found["source"], line)
         end = found.end()
     yield Piece("text", template[end:], template.count("\n") + 1)
 
@@ -85,8 +82,6 @@ def _woven(piece: Piece, template: Path, names: dict[str, Any]) -> str:
             if piece.kind == "hidden":
                 return printed
             return _shown(piece) + (f"\n```text\n{printed}```\n" if printed else "")
-        case "value":
-            return str(eval(compile(piece.content, where, "eval"), names))  # noqa: S307  (ours)
         case "source":
             return source(piece.content)
     return piece.content
@@ -107,7 +102,7 @@ def _pattern(piece: Piece) -> str:
     match piece.kind:
         case "run":
             return re.escape(_shown(piece)) + r"(?:\n```text\n.+?```\n)?"
-        case "hidden" | "value":
+        case "hidden":
             return ".*?"
         case "source":
             return re.escape(source(piece.content))

@@ -33,6 +33,8 @@ OLDER_TYPES = {
     "FRUITS_PRIMARY_INSTANCE_TYPE": "m5.xlarge",
     "FRUITS_WORKER_INSTANCE_TYPE": "c5.2xlarge",
 }
+# Those of the condition HasBudget in stack.yaml.
+BUDGET_REGIONS = ("eu-central-1", "eu-west-1", "eu-west-3")
 
 
 class MissingOptionError(FruitsError):
@@ -210,9 +212,6 @@ def _tell_costs(terminal: Terminal, parameters: Mapping[str, str], region: str) 
         terminal.say(
             "CloudFormation makes no budgets in this region: make one by hand, or have no alarm."
         )
-
-
-BUDGET_REGIONS = ("eu-central-1", "eu-west-1", "eu-west-3")
 
 
 def _finish(

@@ -10,14 +10,13 @@ import boto3
 
 from bootstrap.aws.errors import InUseError
 from fruits.originals import versions
-from fruits.stored import delete_all
+from fruits.stored import AT_ONCE, delete_all
 
 if TYPE_CHECKING:
     from mypy_boto3_emr.literals import ClusterStateType
 
 LIVE: list[ClusterStateType] = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
 GROUPS = ("PrimaryGroup", "WorkerGroup", "ServiceGroup")
-AT_ONCE = 1000
 ENDPOINT_OF_EMR = "emr-service-vpce"
 GONE_WITHIN, PAUSE = 600.0, 5.0  # seconds
 
@@ -47,14 +46,11 @@ def is_empty(bucket: str) -> bool:
     return next(versions(bucket), None) is None
 
 
-def empty(bucket: str) -> int:
-    """Delete every version of every object of *bucket*; return how many there were."""
-    count = 0
+def empty(bucket: str) -> None:
+    """Delete every version of every object of *bucket*."""
     # A page at a time: a bucket may hold millions.
     while chunk := [one for one, _ in zip(versions(bucket), range(AT_ONCE), strict=False)]:
         delete_all(bucket, chunk)
-        count += len(chunk)
-    return count
 
 
 def part_groups(resources: Mapping[str, str], region: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
 from fruits import ingestion, stories
@@ -161,7 +162,8 @@ class ShellRun:
         self.summary["cluster"] = f"{', '.join(ended['clusters'])}, lived {ended['seconds']:.0f} s"
         if ended["cost"] is not None:
             cost = f"{ended['cost']:.2f} {ended['currency']}"
-            self.summary["on EMR it would cost"] = f"{cost} in {self.settings.region}"
+            # True of a local cluster, too, which costs nothing.
+            self.summary[f"at EMR's prices in {self.settings.region}"] = cost
 
     def _run_step(
         self,
@@ -228,8 +230,8 @@ def main() -> int:
     started = time.monotonic()
     try:
         run.ingest()
-    except FruitsError as error:
-        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
+    except (FruitsError, BotoCoreError, ClientError) as error:
+        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         terminal.say("Interrupted. What was committed stays; the next run does the rest.")

@@ -220,8 +220,9 @@ def _refuse_mass_quarantine(space: Scratch, result: FeaturizeResult, limit: floa
     raise TooManyQuarantinedError(
         f"{quarantined} of {images} images could not be decoded ({reasons}): {share:.1%}, and at"
         f" most {limit:.0%} may be quarantined. Nothing was committed.",
-        "Look at the files in the attempt's quarantine folder. If these images really are broken,"
-        " raise max_quarantine_share for this run; else replace them and run again.",
+        "The batch's report has examples, the attempt's quarantine folder all of them. If these"
+        " images really are broken, raise FRUITS_MAX_QUARANTINE_SHARE (docs/operations.md,"
+        " Quarantine); else replace them and run again.",
         quarantined=quarantined,
         images=images,
         share=share,

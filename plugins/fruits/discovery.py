@@ -59,23 +59,6 @@ EXTENSIONS_COUNTED = 20
 PROGRESS_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What a sensing found: where it wrote it, and the counts."""
-
-    manifest_uri: str
-    batch: str
-    features_snapshot_id: int | None
-    counts: Counts
-    added_bytes: int
-    rows_under_prefix: int
-
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to do at all."""
-        return bool(self.counts.added or self.counts.deleted or self.counts.replaced)
-
-
 @dataclass
 class Comparison:
     """Two sets of image versions in a scratch database, and what sets them apart.
@@ -250,8 +233,8 @@ def sense(
     beside: bool = False,
     retry_quarantined: bool = False,
     memory_limit: str = MEMORY_LIMIT,
-) -> Changes:
-    """Compare the images under *images_uri* with the tables and write the manifest of *batch*.
+) -> Manifest:
+    """Compare the images under *images_uri* with the tables; write and return *batch*'s manifest.
 
     *images_uri* is `s3://bucket/prefix`, the prefix a string as in S3; *manifest_uri* is the
     folder that the manifest goes to. Sensing again for the same batch overwrites it. *beside* says
@@ -285,14 +268,7 @@ def sense(
             beside=beside,
         )
         publish(manifest, lists, manifest_uri)
-    return Changes(
-        manifest_uri,
-        batch,
-        manifest.features_snapshot_id,
-        manifest.counts,
-        manifest.added_bytes,
-        manifest.rows_under_prefix,
-    )
+    return manifest
 
 
 def require_bucket(features: Table, bucket: str) -> None:

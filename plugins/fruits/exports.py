@@ -21,8 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import DataScan
+from rich.markup import escape
 
 from fruits.batches import Batch
 from fruits.errors import FruitsError
@@ -39,7 +41,7 @@ from fruits.lake import (
     versions,
 )
 from fruits.objects import exists
-from fruits.settings import Settings, SettingsError, load_settings
+from fruits.settings import Settings, load_settings
 from fruits.terminal import Terminal
 
 TABLES = ("components", "features", "quarantine")
@@ -205,8 +207,8 @@ def main(words: list[str] | None = None) -> int:
         else:
             rows = export_table(catalog, options.what, target, wide=options.wide, version=version)
             done = f"{rows:,} rows"
-    except (FruitsError, SettingsError) as error:
-        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
+    except (FruitsError, BotoCoreError, ClientError) as error:
+        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
     terminal.say(f"{target}: {done}, {target.stat().st_size:,} bytes")
     return 0

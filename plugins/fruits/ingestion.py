@@ -45,7 +45,7 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
     choice = choose_network(settings, current_feature_model(catalog))
     weights = choice.weights
     manifest_uri = Batch(settings.lake, batch_id).manifest
-    changes = sense(
+    manifest = sense(
         catalog,
         images_uri=settings.images_uri,
         manifest_uri=manifest_uri,
@@ -55,18 +55,18 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
         beside=choice.beside,
         retry_quarantined=settings.retry_quarantined,
     )
-    featurize = bool(changes.counts.added)
+    featurize = bool(manifest.counts.added)
     found = {
         "batch": batch_id,
         "feature_model": weights.feature_model,
         "weights": asdict(weights),
         "beside": choice.beside,
         "overruled": choice.overruled,
-        "counts": asdict(changes.counts),
-        "added_bytes": changes.added_bytes,
+        "counts": asdict(manifest.counts),
+        "added_bytes": manifest.added_bytes,
         "featurize": featurize,
         "reduce": featurize or components_are_behind(catalog, weights.feature_model),
-        "remove": bool(changes.counts.deleted or changes.counts.replaced),
+        "remove": bool(manifest.counts.deleted or manifest.counts.replaced),
     }
     if not choice.beside:  # which says nothing of what waits in the bucket
         remember_sensing(settings.lake, found, settings.images_uri, run_id)

@@ -176,7 +176,7 @@ def ensure_tables(catalog: Catalog) -> None:
 
 
 def open_table(name: str, catalog: Catalog | None = None) -> Table:
-    """Return the table *name* (features, quarantine, components) as it is now."""
+    """Return the table *name* (features, quarantine, components, runs) as it is now."""
     return (catalog or open_catalog()).load_table((NAMESPACE, name))
 
 

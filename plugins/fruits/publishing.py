@@ -17,9 +17,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from fruits.code_archive import publish_code
 from fruits.errors import FruitsError
-from fruits.settings import Settings
+from fruits.settings import Settings, load_settings
 from fruits.staging import stage_jobs
 from fruits.weights import Weights, WeightsError, publish_weights, resolve_weights
 from fruits.wheelhouse import LOCKS, download_wheels, upload_wheels, wheelhouse_uri
@@ -91,9 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("botocore").setLevel(logging.WARNING)
     try:
         published = publish(
-            Settings(), wheels=options.wheels, weights_sha256=options.weights_sha256
+            load_settings(), wheels=options.wheels, weights_sha256=options.weights_sha256
         )
-    except FruitsError as error:
+    except (FruitsError, BotoCoreError, ClientError) as error:
         log.error("%s", error)  # noqa: TRY400  (the traceback says nothing more)
         return 1
     for name, uri in published.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fruits.batches import Batch
 from fruits.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -119,4 +118,4 @@ def write_report(facts: RunFacts, settings: Settings) -> dict[str, Any]:
 
 def report_folder(lake: str, batch: str) -> str:
     """Return the folder of the report of *batch*: report.json and report.html."""
-    return f"{Batch(lake, batch).lake}/reports/{batch}"
+    return f"{lake}/reports/{batch}"

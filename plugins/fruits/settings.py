@@ -106,7 +106,8 @@ class Settings(BaseSettings):
         "eu-west-3", description="AWS region of buckets and cluster; the EU only."
     )
     cache_folder: Path = Field(
-        Path.home() / ".cache" / "fruits", description="Where weights made here are kept."
+        Path.home() / ".cache" / "fruits",
+        description="Folder of this machine for weights, and for what TensorFlow said of them.",
     )
 
     # What is computed.
@@ -293,11 +294,6 @@ class Settings(BaseSettings):
     def images_bucket(self) -> str:
         """Bucket of the images."""
         return self.images_uri.removeprefix("s3://").partition("/")[0]
-
-    @property
-    def images_prefix(self) -> str:
-        """Key prefix of the images; a string prefix, as S3 has it, not necessarily a folder."""
-        return self.images_uri.removeprefix("s3://").partition("/")[2]
 
     @property
     def lake(self) -> str:

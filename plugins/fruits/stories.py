@@ -67,7 +67,7 @@ def sized(sizing: Any, load: Any, settings: Any) -> Iterator[str]:
         f"{plural(sizing.workers, 'worker')} of {settings.worker_instance_type} (of at most "
         f"{settings.workers}): {plural(load.images, 'image')} of {load.size_bytes / 1e6:,.0f} MB "
         f"are expected to take {sizing.seconds:.0f} s and the cluster to cost "
-        f"{money(sizing.amount, sizing.currency)}; {speed.rate:.0f} images/s per vCPU, {known}"
+        f"{money(sizing.amount, sizing.currency)}; {speed.rate:.0f} inferences/s per vCPU, {known}"
     )
     if not sizing.fits:
         yield (

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
@@ -160,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         done = sweep(load_settings())
-    except FruitsError as error:
+    except (FruitsError, BotoCoreError, ClientError) as error:
         log.error("%s", error)  # noqa: TRY400  (the traceback says nothing more)
         return 1
     if not done["receipt"]:

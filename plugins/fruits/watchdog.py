@@ -238,6 +238,8 @@ def _noted(what: str, problems: list[str]) -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Look once; 0 if every cluster of ours could be guarded, 1 if not."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
     parser = argparse.ArgumentParser(
         prog="python -m fruits.watchdog",
         description=__doc__,
@@ -251,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("botocore").setLevel(logging.WARNING)
     try:
         found = watch(load_settings(), dry_run=options.dry_run)
-    except (WatchdogError, SettingsError) as error:
+    except (WatchdogError, SettingsError, BotoCoreError, ClientError) as error:
         log.warning("%s", error)
         return 1
     log.info(

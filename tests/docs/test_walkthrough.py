@@ -28,8 +28,6 @@ print(n)
 print('*three*')
 ```
 
-It is {{ n + 2 }}.
-
 <!-- source: walkthrough.literate:pieces -->
 """
 
@@ -78,7 +76,6 @@ def test_code_is_shown_with_what_it_prints(template: Path) -> None:
     assert page.startswith(
         "# Title\n\n```python\nn = 2\nprint(n)\n```\n\n```text\n2\n```\n\n*three*\n"
     )
-    assert "\nIt is 4.\n" in page
     assert "[`walkthrough/literate.py`](../walkthrough/literate.py)" in page
     assert "def pieces(template: str)" in page
 

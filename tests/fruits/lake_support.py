@@ -18,7 +18,7 @@ from pyiceberg.catalog import Catalog
 
 from fruits.commits import commit_features, commit_removals
 from fruits.component_commits import commit_components
-from fruits.discovery import Changes, sense
+from fruits.discovery import sense
 from fruits.lake import open_table
 from fruits.manifests import ADDED, REMOVED, Counts, Lists, Manifest, publish, write_list
 from fruits.objects import client, read_bytes, write_bytes, write_json
@@ -94,7 +94,7 @@ def sensed(
     model: str = MODEL,
     max_images: int | None = None,
     **more: bool,
-) -> Changes:
+) -> Manifest:
     """Sense the bucket of these tests; *more* says beside, or retry_quarantined."""
     return sense(
         catalog,

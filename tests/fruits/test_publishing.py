@@ -129,6 +129,16 @@ def test_weights_are_pinned(weights: Weights, wanted: str, sha256: str, message:
         publish(Settings(weights=wanted), weights_sha256=sha256)
 
 
+def test_a_misspelt_setting_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is published must not go into the default's lake because of a slip."""
+    monkeypatch.setenv("FRUITS_LAKE_URL", "s3://ours")
+
+    assert publishing.main([]) == 1
+    assert "is it FRUITS_LAKE_URI?" in caplog.text
+
+
 def test_published_weights_are_those_of_these_jobs(
     storage: ObjectStorage, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

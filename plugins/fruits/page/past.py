@@ -57,8 +57,8 @@ class PastBatch:
         return self.row["reported_at"] - started if started else None
 
     @property
-    def failed_task(self) -> str:
-        """The task that failed first, as far as the row tells."""
+    def failed(self) -> str:
+        """The tasks that failed, as far as the row tells."""
         return str(self.row["failed_tasks"] or "a task that was stopped")
 
 
