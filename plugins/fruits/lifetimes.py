@@ -5,8 +5,8 @@ Tables are not here: of them everything goes that no snapshot needs (`fruits.ref
 
 from __future__ import annotations
 
-# Lists of images, results and staging of attempts, logs of clusters, exports of tables.
-TRANSIENT = ("manifests/", "attempts/", "logs/", "exports/")
+# Lists of images, results and staging of attempts, logs of clusters.
+TRANSIENT = ("manifests/", "attempts/", "logs/")
 # Of a report and of a model this is kept: counts, costs and matrices of all images together. What
 # goes are pages, samples and drawings in which each image is a point.
 KEPT_OF_REPORT = ("report.json",)
@@ -27,6 +27,6 @@ def goes_with_age(key: str) -> bool:
         case ["reports", _, name, *_]:
             return name not in KEPT_OF_REPORT
         case ["models", "pca", _, name, *_]:
-            return name not in KEPT_OF_MODEL and not name.endswith(".onnx")
+            return name not in KEPT_OF_MODEL
         case _:
             return False

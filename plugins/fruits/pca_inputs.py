@@ -43,11 +43,6 @@ class PcaInput:
     files: tuple[LakeFile, ...]
     current: CurrentVersion | None
 
-    @property
-    def rows(self) -> int:
-        """The number of images."""
-        return sum(file.rows for file in self.files)
-
 
 def write_pca_input(catalog: Catalog, feature_model: str, models: str, folder: str) -> PcaInput:
     """Write features.json into *folder*: all committed features of *feature_model*.

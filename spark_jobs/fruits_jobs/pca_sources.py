@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from fruits_jobs.bases import CannotFit
 from fruits_jobs.objects import open_parquet, read_json
+from fruits_jobs.statistics_cache import RowsDiffer
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ def read_source(uri: str, region: str) -> Source:
 
 
 def read_missing(current: Current, region: str) -> pa.Table:
-    """Return the (image_key, etag) of the images without components of the current version."""
+    """Return the (image_key, etag) of the images without components of the current version.
+
+    RowsDiffer if they are not as many as features.json says.
+    """
     with open_parquet(current.missing, region) as file:
-        return file.read(columns=["image_key", "etag"])
+        found = file.read(columns=["image_key", "etag"])
+    if found.num_rows != current.missing_rows:
+        raise RowsDiffer(current.missing, current.missing_rows, found.num_rows)
+    return found

@@ -86,7 +86,7 @@ def orchard(catalog: Catalog) -> Image:
 
 
 def leave_traces(catalog: Catalog, erased: Image) -> None:
-    """Write what steps and reports may leave: logs, pages, samples, exports, statistics."""
+    """Write what steps and reports may leave: logs, lists, pages, samples, statistics."""
     whole, two = erased.vectors
     log = gzip.compress(f"WARN {KEY} was read twice".encode())
     write_bytes(f"{LAKE}/logs/j-1/steps/s-1/stderr.gz", log)
@@ -96,7 +96,7 @@ def leave_traces(catalog: Catalog, erased: Image) -> None:
         record_run({"batch": "b1", "outcome": outcome})
     write_json(f"{LAKE}/models/pca/b1-1/scatter.json", {"points": [[9, 9], [*two]]})
     write_json(f"{LAKE}/models/pca/b1-1/model.json", {"k": 2})
-    write_bytes(f"{LAKE}/exports/b1/features.csv", f"{KEY},1.0".encode())
+    write_bytes(f"{LAKE}/manifests/b1/list.csv", f"{KEY},1.0".encode())
     features = open_table("features", catalog)
     for number, file in enumerate(data_files(features)):
         rows = pq.read_table(io.BytesIO(read_bytes(file.uri)), columns=["image_key"])

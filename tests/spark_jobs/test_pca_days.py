@@ -16,8 +16,10 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from fruits_jobs.bases import CannotFit
+from fruits_jobs.objects import open_parquet, write_bytes
+from fruits_jobs.statistics_cache import RowsDiffer
 from pca import pca
-from tests.spark_jobs.feature_tables import FeatureTable
+from tests.spark_jobs.feature_tables import REGION, FeatureTable, parquet_bytes
 from tests.spark_jobs.test_job_statistics_cache import DAYS, happen
 
 NUMBERS = itertools.count()
@@ -267,6 +269,20 @@ def test_a_model_that_cannot_be_used_is_made_again(spark, storage, table, capsys
     assert "cannot be read" in result["warnings"][0]
     assert result["model"]["warnings"] == result["warnings"]
     assert "WARNING" in capsys.readouterr().out
+
+
+def test_a_list_of_other_length_than_said_fails_the_step(spark, table):
+    """Images would be left without components, and nobody would know."""
+    table.add(correlated(200, 1))
+    day(spark, table)
+    table.add(correlated(9, 2))
+    arguments = table.arguments("short", *TARGET)
+    missing = f"{arguments.work}missing.parquet"
+    with open_parquet(missing, REGION) as file:
+        write_bytes(missing, parquet_bytes(file.read().slice(1)), REGION)
+
+    with pytest.raises(RowsDiffer, match="listed with 9 rows, but has 8"):
+        pca(arguments, spark)
 
 
 def test_features_of_another_network_have_no_version(spark, table):
