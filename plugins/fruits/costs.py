@@ -25,6 +25,7 @@ WATCHDOG_PERIOD = 10
 # and EMR ends the cluster.
 MARGIN = WATCHDOG_PERIOD + 5
 # EC2 bills no less than one minute.
+WARNED_DAYS = 60
 LEAST_SECONDS = 60
 
 
@@ -142,6 +143,17 @@ def check_age(prices: PriceTable, today: date, max_age_days: int) -> None:
             as_of=prices.as_of,
             max_age_days=max_age_days,
         )
+
+
+def age_warning(prices: PriceTable, today: date, max_age_days: int) -> str | None:
+    """Return what to do while there is time, if the table is refused in WARNED_DAYS; else None."""
+    last = prices.as_of + timedelta(days=max_age_days)
+    if last - today > timedelta(days=WARNED_DAYS):
+        return None
+    return (
+        f"The price table is of {prices.as_of}: after {last} no cluster is created with it. "
+        "Refresh it with `python -m fruits.prices`."
+    )
 
 
 def cost(roles: tuple[Role, ...], minutes: float, prices: PriceTable) -> Estimate:

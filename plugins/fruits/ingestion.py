@@ -15,7 +15,7 @@ from fruits import stories
 from fruits.batches import Attempt, Batch
 from fruits.cluster_sizing import COLUMNS, Load, Sizing, choose_size, comparable, fit_speed
 from fruits.clusters import cluster_roles, run_job_flow_request
-from fruits.costs import PriceTable, check_age, check_cap, read_prices, worst_case
+from fruits.costs import PriceTable, age_warning, check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
 from fruits.steps import StagedJobs, featurize_step, pca_step
 from fruits.weights import Weights
@@ -132,6 +132,8 @@ def reserve(
     now = storage_time(settings.lake)
     prices = read_prices(settings.region)
     check_age(prices, now.date(), settings.prices_max_age_days)
+    if warning := age_warning(prices, now.date(), settings.prices_max_age_days):
+        log.warning(warning)
     sizing = size_cluster(settings, found, prices)
     settings = settings.model_copy(update={"workers": sizing.workers})
     promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)

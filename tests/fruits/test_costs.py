@@ -17,6 +17,7 @@ from fruits.costs import (
     Role,
     UnknownPriceError,
     Usage,
+    age_warning,
     check_age,
     check_cap,
     cost,
@@ -81,6 +82,14 @@ def test_old_prices_are_refused() -> None:
     check_age(PRICES, limit, 30)
     with pytest.raises(OldPricesError, match="2026-01-01"):
         check_age(PRICES, limit + timedelta(days=1), 30)
+
+
+def test_two_months_before_its_end_a_table_is_warned_of():
+    """Time enough to refresh it, before a night without a cluster."""
+    last = PRICES.as_of + timedelta(days=730)
+
+    assert age_warning(PRICES, last - timedelta(days=61), 730) is None
+    assert f"after {last} no cluster" in str(age_warning(PRICES, last - timedelta(days=60), 730))
 
 
 def test_a_promise_covers_the_time_until_the_watchdog_has_ended_it() -> None:
