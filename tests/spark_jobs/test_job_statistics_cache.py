@@ -320,7 +320,7 @@ def test_the_driver_adds_up_a_handful_whatever_the_number_of_tasks(spark, table,
         added.append(None)  # a worker has a list of its own
         return one + other
 
-    monkeypatch.setattr(statistics_cache, "SMALLEST_TASK", 1)
+    monkeypatch.setattr(statistics_cache, "SMALLEST_SHARE", 1)
     monkeypatch.setattr(statistics_cache, "add", add_here)
     done = spark.sparkContext.accumulator(0)
 
