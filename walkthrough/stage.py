@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.environments import machine, storage
 from benchmarks.spark import environment, local_settings
@@ -67,9 +67,3 @@ def set_up(folder: Path, figures: Path, images: Path, weights: str) -> Iterator[
             cache_folder=Path(os.environ.get("FRUITS_CACHE_FOLDER", folder / "cache")),
         )
         yield Stage(folder, figures, settings)
-
-
-def shortened(text: Any, width: int = 96) -> str:
-    """Return each line of *text* with at most *width* characters."""
-    lines = str(text).splitlines()
-    return "\n".join(line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
