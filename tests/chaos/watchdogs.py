@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
@@ -26,8 +26,6 @@ class Watchdog:
     """Calls the command in *environment*; a context manager, or `look` for a single call."""
 
     environment: dict[str, str]
-    period: float = PERIOD
-    answers: list[str] = field(default_factory=list)
 
     def look(self, clock_ahead: timedelta = timedelta(0)) -> subprocess.CompletedProcess[str]:
         """Look once, on a machine whose clock is ahead (or behind) by so much."""
@@ -37,7 +35,6 @@ class Watchdog:
         except subprocess.TimeoutExpired:
             process.kill()
             told, _ = process.communicate()
-        self.answers.append(told)
         return subprocess.CompletedProcess(process.args, process.returncode, told)
 
     def start(self, clock_ahead: timedelta = timedelta(0)) -> subprocess.Popen[str]:
@@ -64,5 +61,5 @@ class Watchdog:
         self._thread.join()
 
     def _keep_looking(self) -> None:
-        while not self._over.wait(self.period):
+        while not self._over.wait(PERIOD):
             self.look()
