@@ -39,14 +39,6 @@ def bootstrap(s3: Any) -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
-def ready(emr: Any, job_flow: Any, cluster_in: Any) -> str:
-    """Return the id of a cluster that waits for steps."""
-    cluster_id: str = emr.run_job_flow(**job_flow())["JobFlowId"]
-    cluster_in(cluster_id, "WAITING")
-    return cluster_id
-
-
 def add(emr: Any, cluster_id: str, *steps: dict[str, Any]) -> list[str]:
     """Add steps and return their ids."""
     return list(emr.add_job_flow_steps(JobFlowId=cluster_id, Steps=list(steps))["StepIds"])
