@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from fruits_jobs.bases import CannotFit
 from pca import pca
+from tests.spark_jobs.feature_days import DAYS, happen
 from tests.spark_jobs.feature_tables import FeatureTable
-from tests.spark_jobs.test_job_statistics_cache import DAYS, happen
 
 NUMBERS = itertools.count()
 TARGET = ("--variance-target", "0.9")
