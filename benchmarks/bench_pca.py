@@ -220,7 +220,7 @@ def spark_fit(spark: SparkSession, table: Table) -> object:
     from pyspark.ml.functions import array_to_vector
 
     rows = spark.read.parquet(f"file://{table.folder}/features")
-    vectors = rows.select(array_to_vector("features").alias("features"))
+    vectors = rows.select(array_to_vector(rows["features"]).alias("features"))
     return PCA(k=K, inputCol="features", outputCol="components").fit(vectors)
 
 

@@ -46,6 +46,13 @@ class ObjectStorage:
         """The URL that clients on this machine take as their S3 endpoint."""
         return f"http://{reached_at(self._bind)}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server; RuntimeError when none runs."""
+        if self._process is None:
+            raise RuntimeError("The local S3 does not run: start it first")
+        return self._process.pid
+
     def start(self) -> Self:
         """Start the server and return once it answers.
 
