@@ -14,10 +14,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from benchmarks.bench import Bench, Size
 from benchmarks.environments import machine, storage
 from benchmarks.running import say
-from benchmarks.scenarios import SCENARIOS, Bench, Size
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.tables import markdown
 
 FULL = Size(images=1960, small=20_000, photos=48, thumbnails=100_000, repetitions=5)
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(output: Path, content: dict) -> None:
+def _write(output: Path, content: dict[str, Any]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(content, indent=1) + "\n")
     output.with_suffix(".md").write_text(markdown(content) + "\n")

@@ -26,7 +26,7 @@ from fruits.settings import load_settings
 from tests.fruits.emr_support import cloud_in_environment
 from tests.page.scenes import QUALITY, add_entry, add_model, add_runs, add_sensing, history
 
-LIMIT = 0.2
+LIMIT = 0.2  # seconds: the command fails if the median after no change is above it
 
 
 def fill(batches: int) -> None:

@@ -6,13 +6,10 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from benchmarks.bench import Bench
 from benchmarks.environments import storage
 from benchmarks.workloads import copies, put
-
-if TYPE_CHECKING:
-    from benchmarks.scenarios import Bench
 
 REQUEST = re.compile(r"serve s3: (GET|HEAD|PUT|LIST|DELETE)[A-Z ]*(?:OBJECT|BUCKET)")
 

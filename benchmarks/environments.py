@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import REGION
-from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage
+from local_cloud.clients import catalog_variables, s3_variables
+from local_cloud.s3 import ObjectStorage
 
 PACKAGES = ("pyspark", "onnxruntime", "tensorflow-cpu", "pillow", "obstore", "pyarrow", "numpy")
 
@@ -26,30 +26,9 @@ def storage(folder: Path, **rclone: str) -> Iterator[ObjectStorage]:
     with ObjectStorage(folder / "s3", environment=variables) as s3:
         for bucket in ("fruits-images", "fruits-lake"):
             s3.make_bucket(bucket)
-        os.environ |= s3_environment(s3.endpoint_url, folder)
+        url = s3.endpoint_url
+        os.environ |= s3_variables(url) | catalog_variables(url, folder)
         yield s3
-
-
-def s3_environment(endpoint: str, folder: Path) -> dict[str, str]:
-    """Return the variables by which S3 clients and PyIceberg find *endpoint*."""
-    catalog = "PYICEBERG_CATALOG__FRUITS__"
-    return {
-        "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_REGION": REGION,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-        f"{catalog}TYPE": "sql",
-        f"{catalog}URI": f"sqlite:///{folder}/catalog.db",
-        f"{catalog}WAREHOUSE": "s3://fruits-lake/tables",
-        f"{catalog}S3__ENDPOINT": endpoint,
-        f"{catalog}S3__ACCESS_KEY_ID": ACCESS_KEY,
-        f"{catalog}S3__SECRET_ACCESS_KEY": SECRET_KEY,
-        f"{catalog}S3__REGION": REGION,
-    }
 
 
 def machine() -> dict[str, Any]:

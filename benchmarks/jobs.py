@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,6 @@ def contend(contender: Any) -> None:
 
     *contender* is called with the job and gives, as a context, the function to repeat.
     """
-    import sys
-
     job = Job.read(sys.argv[1])
     limit_cores(job.cores)
     with reporting() as report, contender(job) as run:

@@ -99,11 +99,17 @@ def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
         repetitions = _collect(process, contestant.name, job)
     if process.returncode or len(repetitions) != job.repetitions:
         raise ContenderFailed(contestant.name, log)
+
+    def each(key: str) -> tuple[float, ...]:
+        return tuple(round(repetition[key], 3) for repetition in repetitions)
+
     return Figure(
         contestant.name,
         repetitions[0]["images"],
         job.cores,
-        *(tuple(round(r[key], 3) for r in repetitions) for key in ("seconds", "cpu", "s3_cpu")),
+        seconds=each("seconds"),
+        cpu=each("cpu"),
+        s3_cpu=each("s3_cpu"),
         worker_mb=round(memory.worker),
         tree_mb=round(memory.tree),
     )
@@ -111,7 +117,8 @@ def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
 
 def _collect(process: subprocess.Popen[str], name: str, job: Job) -> list[dict[str, Any]]:
     assert process.stdout
-    started, found = time.monotonic(), []
+    started = time.monotonic()
+    found: list[dict[str, Any]] = []
     timer = threading.Timer(LIMIT_SECONDS, process.kill)
     timer.start()
     say(f"{name}: starting")

@@ -1,4 +1,4 @@
-"""The figures of a run as Markdown, as the README quotes them."""
+"""The figures of a run as Markdown, as docs/benchmarks.md quotes them."""
 
 from __future__ import annotations
 

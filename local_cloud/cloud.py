@@ -6,16 +6,15 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.emr.processes import end_tree
 from local_cloud.emr.server import EmrEndpoint
 from local_cloud.java import java_home
 from local_cloud.lock import FolderLock
-from local_cloud.s3 import ACCESS_KEY, LOOPBACK, SECRET_KEY, ObjectStorage, free_port
+from local_cloud.s3 import LOOPBACK, ObjectStorage, free_port
 
-REGION = "eu-west-3"
 BUCKETS = ("fruits-images", "fruits-lake")
 # In the environment of every program that a cloud starts; its rclone alone has the second.
 FOLDER_MARK = "LOCAL_CLOUD_FOLDER"
@@ -84,42 +83,21 @@ class LocalCloud:
 
         Add them to a process's own environment; they have standard names only.
         """
-        catalog = {
-            "TYPE": "sql",
-            "URI": f"sqlite:///{self.folder / 'catalog.db'}",
-            "WAREHOUSE": "s3://fruits-lake/tables",
-            "S3__ENDPOINT": self.storage.endpoint_url,
-            "S3__ACCESS_KEY_ID": ACCESS_KEY,
-            "S3__SECRET_ACCESS_KEY": SECRET_KEY,
-            "S3__REGION": REGION,
-        }
-        return self._services() | {
-            "AWS_ENDPOINT_URL_EMR": self.emr.endpoint_url,
-            **{f"PYICEBERG_CATALOG__FRUITS__{name}": value for name, value in catalog.items()},
-        }
+        return (
+            self._services()
+            | {"AWS_ENDPOINT_URL_EMR": self.emr.endpoint_url}
+            | catalog_variables(self.storage.endpoint_url, self.folder)
+        )
 
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _services(self) -> dict[str, str]:
         direct = {"127.0.0.1", "localhost", *os.environ.get("NO_PROXY", "").split(",")} - {""}
-        return {
-            "AWS_ENDPOINT_URL_S3": self.storage.endpoint_url,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_REGION": REGION,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-            "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+        return s3_variables(self.storage.endpoint_url) | {
             "JAVA_HOME": str(java_home()),
             "NO_PROXY": ",".join(sorted(direct)),
         }

@@ -98,7 +98,7 @@ class Demo:
     def _print_state(self, name: str, state: str, seconds: float | None) -> None:
         if state in ("skipped", "upstream_failed", "removed"):
             return  # what did not run is not worth a line
-        colour = {"success": "green", "failed": "red", "upstream_failed": "red"}.get(state, "dim")
+        colour = {"success": "green", "failed": "red"}.get(state, "dim")
         took = f" {seconds:.1f} s" if seconds and state in DONE else ""
         self.console.print(f"  {name:<24} [{colour}]{state}[/{colour}]{took}")
 

@@ -11,7 +11,6 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 ACCESS_KEY = "localkey"
@@ -46,6 +45,13 @@ class ObjectStorage:
     def endpoint_url(self) -> str:
         """The URL that clients on this machine take as their S3 endpoint."""
         return f"http://{reached_at(self._bind)}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server; RuntimeError when none runs."""
+        if self._process is None:
+            raise RuntimeError("The local S3 does not run: start it first")
+        return self._process.pid
 
     def start(self) -> Self:
         """Start the server and return once it answers.
@@ -92,12 +98,7 @@ class ObjectStorage:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _command(self) -> list[str]:

@@ -24,7 +24,7 @@ from fruits_jobs.outcome_files import SCHEMAS, Destination
 from fruits_jobs.progress import Progress, say
 from fruits_jobs.ranges import RowRange, rows_per_file, task_ranges
 from fruits_jobs.rewriting import changed_keys, read_rewrites, rewrite_files
-from fruits_jobs.sessions import run_step, spark_session
+from fruits_jobs.sessions import run_spark_step
 
 if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
@@ -49,17 +49,7 @@ class OutcomesDoNotAddUp(RuntimeError):  # noqa: N818
 
 def main() -> None:
     """Run the step for the command line and end the process with its exit code."""
-    arguments = featurize_parser().parse_args()
-    work, region = arguments.work, arguments.region
-    sys.exit(run_step("featurize", lambda: _with_spark(arguments), work, region))
-
-
-def _with_spark(arguments: argparse.Namespace) -> None:
-    spark = spark_session(f"featurize {arguments.batch}")
-    try:
-        featurize(arguments, spark)
-    finally:
-        spark.stop()
+    sys.exit(run_spark_step("featurize", featurize, featurize_parser().parse_args()))
 
 
 def featurize(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:

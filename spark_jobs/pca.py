@@ -20,8 +20,8 @@ from fruits_jobs.projecting import SAMPLE, ComponentsDestination, Projected, wri
 from fruits_jobs.qualities import quality
 from fruits_jobs.ranges import rows_per_file
 from fruits_jobs.refits import Decision, decide
-from fruits_jobs.sessions import cause, run_step, spark_session
-from fruits_jobs.shares import file_parts, matrix_of
+from fruits_jobs.sessions import cause, run_spark_step
+from fruits_jobs.shares import SMALLEST_SHARE, file_parts, matrix_of
 from fruits_jobs.statistics import Statistics
 from fruits_jobs.statistics_cache import StatisticsCache, Sum, cached_statistics
 
@@ -30,22 +30,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-SMALLEST_SHARE = 8192  # rows: below this, a Spark task costs more than it gains
-
-
 def main() -> None:
     """Run the step for the command line and end the process with its exit code."""
-    arguments = pca_parser().parse_args()
-    work, region = arguments.work, arguments.region
-    sys.exit(run_step("pca", lambda: _with_spark(arguments), work, region))
-
-
-def _with_spark(arguments: argparse.Namespace) -> None:
-    spark = spark_session(f"pca {arguments.batch}")
-    try:
-        pca(arguments, spark)
-    finally:
-        spark.stop()
+    sys.exit(run_spark_step("pca", pca, pca_parser().parse_args()))
 
 
 def pca(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, Any]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.java import java_home
-from local_cloud.s3 import ACCESS_KEY, SECRET_KEY, ObjectStorage
+from local_cloud.s3 import ObjectStorage
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 # What chooses tests, and what lets make run them in years to come, when the price table is old.
 FOR_TESTS = {"FRUITS_TEST_COMPOSE", "FRUITS_BROWSER", "FRUITS_PRICES_MAX_AGE_DAYS"}
@@ -34,34 +35,23 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStorage]:
-    """Run an empty S3 with the buckets fruits-images and fruits-lake; clients find it by env."""
-    with ObjectStorage(tmp_path / "s3") as running:
+@contextmanager
+def serving(folder: Path) -> Iterator[ObjectStorage]:
+    """Run an S3 with the buckets fruits-images and fruits-lake over *folder*, empty as it is.
+
+    Clients in this process, and in those that it starts, find it and a catalog by environment.
+    """
+    with ObjectStorage(folder / "s3") as running, pytest.MonkeyPatch.context() as environment:
         running.make_bucket("fruits-images")
         running.make_bucket("fruits-lake")
-        for name, value in s3_environment(running.endpoint_url, tmp_path).items():
-            monkeypatch.setenv(name, value)
+        url = running.endpoint_url
+        for name, value in (s3_variables(url) | catalog_variables(url, folder)).items():
+            environment.setenv(name, value)
         yield running
 
 
-def s3_environment(endpoint_url: str, folder: Path) -> dict[str, str]:
-    """Return the environment in which S3 clients and PyIceberg use *endpoint_url*."""
-    catalog = "PYICEBERG_CATALOG__FRUITS__"
-    return {
-        "AWS_ENDPOINT_URL_S3": endpoint_url,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_DEFAULT_REGION": "eu-west-3",
-        "AWS_REGION": "eu-west-3",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
-        f"{catalog}TYPE": "sql",
-        f"{catalog}URI": f"sqlite:///{folder}/catalog.db",
-        f"{catalog}WAREHOUSE": "s3://fruits-lake/tables",
-        f"{catalog}S3__ENDPOINT": endpoint_url,
-        f"{catalog}S3__ACCESS_KEY_ID": ACCESS_KEY,
-        f"{catalog}S3__SECRET_ACCESS_KEY": SECRET_KEY,
-        f"{catalog}S3__REGION": "eu-west-3",
-    }
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[ObjectStorage]:
+    """Run an empty S3, and point this process to it."""
+    with serving(tmp_path) as running:
+        yield running

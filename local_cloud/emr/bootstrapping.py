@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -46,19 +45,15 @@ def _run_action(
     runner: programs.Programs,
 ) -> str | None:
     """Return what went wrong, None when the action ended with 0."""
-    folder.tell(f"{_now()} bootstrap action {action.name}: {action.path} {list(action.args)}")
+    folder.tell(f"bootstrap action {action.name}: {action.path} {list(action.args)}")
     script = folder.folder / "script"
     try:
         script.write_bytes(site.objects.get(action.path))
     except (BotoCoreError, ClientError) as error:
-        folder.tell(f"{_now()} could not fetch {action.path}: {error}")
+        folder.tell(f"could not fetch {action.path}: {error}")
         return f"could not be fetched from {action.path}: {error}"
     command = ["bash", str(script), *action.args]
     process = runner.start(command, node.environment(site.services), node.folder, folder.folder)
     code = programs.wait(process, logs.INTERVAL, folder.ship)
-    folder.tell(f"{_now()} ended with exit code {code}")
+    folder.tell(f"ended with exit code {code}")
     return f"returned a non-zero return code: {code}" if code else None
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -19,5 +19,5 @@ NAME = "capacity.json"
 def is_short(cluster: Cluster, folder: Path) -> bool:
     """Say whether a machine of *cluster* cannot be had; *folder* is the endpoint's."""
     file = folder / NAME
-    none: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
-    return any(one.instance_type in none.get(one.market, ()) for one in cluster.instances)
+    lacking: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    return any(one.instance_type in lacking.get(one.market, ()) for one in cluster.instances)

@@ -89,6 +89,7 @@ class ControlPlane:
 
     def _keep(self, cluster: Cluster) -> None:
         before = self._clusters[cluster.id]
+        # A new cluster is known already, and is nowhere on the disk.
         if cluster == before and cluster.state != ClusterState.STARTING:
             return
         self._site.store.save(cluster)

@@ -1,10 +1,13 @@
-"""The two refusals that EMR gives, with what it takes to answer them."""
+"""The refusals that EMR gives, each with the code and the HTTP status of its answer."""
 
 from __future__ import annotations
 
 
 class EmrError(Exception):
-    """A call that EMR refuses: *code* is what boto3 shows as ClientError's code."""
+    """A call that is not carried out: *code* is what boto3 shows as ClientError's code.
+
+    By itself, without a refusal of its own, it is a fault of the endpoint.
+    """
 
     code = "InternalServerException"
     status = 500

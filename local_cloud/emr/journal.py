@@ -1,8 +1,8 @@
 """What the endpoint was asked and what happened, one JSON object a line, never rewritten.
 
 `kind` is `call` (action, region, parameters, the caller's User-Agent as `agent`, and `answer` or
-`error`), `cluster` or `step` (a change of state), or `note` (something of the endpoint itself: a
-start, a log it could not bring).
+`error`), `cluster` or `step` (a change of state), `node` (somebody called `shutdown` there), or
+`note` (something of the endpoint itself: a start, a log it could not bring).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -33,9 +34,10 @@ class LogFolder:
         folder.mkdir(parents=True, exist_ok=True)
 
     def tell(self, line: str) -> None:
-        """Add a line to the controller's log."""
+        """Add a line to the controller's log, with the time (UTC)."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with (self.folder / "controller").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(f"{now} {line}\n")
 
     def ship(self) -> None:
         """Bring what changed since the last time to S3.

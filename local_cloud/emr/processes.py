@@ -48,11 +48,6 @@ def identify(pid: int) -> ProcessId:
     return ProcessId(pid, 0.0)  # it ended already: no process will ever match
 
 
-def is_alive(process: ProcessId) -> bool:
-    """Say whether this very process still runs (a reused pid has another start time)."""
-    return _find(process) is not None
-
-
 def end_tree(marker: tuple[str, str], roots: Iterable[ProcessId] = (), grace: float = 0.0) -> None:
     """End every process with *marker* in its environment, and *roots* with all their descendants.
 
@@ -69,11 +64,6 @@ def end_tree(marker: tuple[str, str], roots: Iterable[ProcessId] = (), grace: fl
         _wait(victims, 0.5)
         if time.monotonic() > deadline:
             raise RuntimeError(f"Processes would not end: {[p.pid for p in victims.alive()]}")
-
-
-def with_marker(marker: tuple[str, str]) -> list[psutil.Process]:
-    """Return the living processes whose environment holds *marker* (name, value)."""
-    return [process for process in psutil.process_iter() if _carries(process, marker)]
 
 
 class _Victims:
@@ -116,6 +106,7 @@ def _descendants(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process
 
 
 def _find(identity: ProcessId) -> psutil.Process | None:
+    """Return this very process if it still runs: a reused pid has another start time."""
     with suppress(*_GONE):
         process = psutil.Process(identity.pid)
         # One clock tick is 10 ms, and psutil derives the time from the boot time.

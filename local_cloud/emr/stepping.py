@@ -32,9 +32,9 @@ def run(
     """Run *step* to its end; *send* gets StepStarted and StepEnded."""
     folder = site.step_logs(cluster, step.id)
     command = _command(step)
-    folder.tell(f"{_now()} INFO startExec {shlex.join(command)}")
+    folder.tell(f"INFO startExec {shlex.join(command)}")
     for line in spark.not_applied(cluster, step):
-        folder.tell(f"{_now()} INFO this machine decides: {line} is not applied")
+        folder.tell(f"INFO this machine decides: {line} is not applied")
     try:
         environment = _environment(cluster, step, site, folder.folder)
         work = folder.folder / "work"
@@ -44,14 +44,14 @@ def run(
         send(StepEnded(step.id, Failure("The step was ended before it started")))
         return
     except OSError as error:
-        folder.tell(f"{_now()} ERROR could not start: {error}")
+        folder.tell(f"ERROR could not start: {error}")
         folder.ship()
         send(StepEnded(step.id, Failure("The step's command could not be started", str(error))))
         return
     send(StepStarted(step.id, processes.identify(process.pid)))
     began = time.monotonic()
     code = programs.wait(process, logs.INTERVAL, folder.ship)
-    folder.tell(f"{_now()} INFO Step ended with exitCode {code} in {_seconds(began)} seconds")
+    folder.tell(f"INFO Step ended with exitCode {code} in {_seconds(began)} seconds")
     shutil.rmtree(folder.folder / "tmp", ignore_errors=True)
     folder.ship()
     send(StepEnded(step.id, _failure(code, folder.folder) if code else None))
@@ -98,10 +98,6 @@ def _last_error(stderr: Path) -> str:
     said = [line.strip() for line in lines if line.strip() and not _LOG_LINE.match(line)]
     errors = [line for line in said if _ERROR_LINE.match(line)]
     return (errors or said or [""])[-1][:_LONGEST_MESSAGE]
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _seconds(began: float) -> float:

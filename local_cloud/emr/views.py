@@ -108,7 +108,7 @@ def instance(record: Cluster, machine: Instance) -> dict[str, Any]:
     state = instance_state(record, machine)
     code = (
         ("INSTANCE_FAILURE" if machine.lost_at else "CLUSTER_TERMINATED")
-        if (state == "TERMINATED")
+        if state == "TERMINATED"
         else None
     )
     return {

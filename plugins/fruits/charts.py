@@ -79,7 +79,7 @@ class Scree:
 def scree(ratios: Sequence[float], target: float | None) -> Scree | None:
     """Return the scree plot of *ratios*, each component's share of the total variance.
 
-    Bars beyond 30 would be hairlines: the line alone goes on to the last component.
+    More than 120 bars would be hairlines: then 30 are drawn, and the line alone goes on to the end.
     """
     if not ratios:
         return None

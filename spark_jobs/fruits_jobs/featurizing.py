@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROWS_PER_BATCH = 256  # handed to Spark at once: 1.3 MB of MobileNetV2 features
 READ_AHEAD_BYTES = 64 * 1024 * 1024
 DECODING_BYTES = 256 * 1024 * 1024  # at once, per worker; a larger image is decoded alone
-PIXEL_BYTES = SIDE * SIDE * 3
+DECODED_BYTES = SIDE * SIDE * 3  # of an image that waits for the network
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def load_images(images: pa.Table, task: FeaturizeTask) -> Iterator[Outcome]:
     items = zip(*(images.column(name).to_pylist() for name in columns), strict=True)
     load = partial(_load, Fetcher(task.region), ByteBudget(DECODING_BYTES), task.max_pixels)
     return read_ahead(
-        load, items, lambda item: item[2] + PIXEL_BYTES, task.readers, READ_AHEAD_BYTES
+        load, items, lambda item: item[2] + DECODED_BYTES, task.readers, READ_AHEAD_BYTES
     )
 
 

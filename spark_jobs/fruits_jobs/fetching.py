@@ -26,7 +26,7 @@ CONNECTION_RETRIES = 4  # by the client itself, within one of our attempts
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a failing read is tried, and how long to wait: 0.5, 1, 2, 4, 8 s by default."""
+    """How often a failing read is tried; by default its pauses are at most 0.5, 1, 2, 4 and 8 s."""
 
     attempts: int = 6
     first_pause: float = 0.5
@@ -91,7 +91,7 @@ class Fetcher:
         """Return the *size* bytes of the version *etag* (unquoted) of the object *uri*.
 
         Raises Changed if there is another version or none, AccessDenied at once, and ReadFailed
-        when the last attempt failed too.
+        if there is no such bucket, or when the last attempt failed too.
         """
         bucket, key = split_uri(uri)
         get = _get_plain if plain(key) else _get_odd
@@ -106,7 +106,7 @@ class Fetcher:
 
 
 def plain(key: str) -> bool:
-    """Say whether obstore can address *key*: not odd segments or controls."""
+    """Say whether obstore reads just this *key*: one without empty segments, dots or controls."""
     segments = key.split("/")
     printable = all(32 <= ord(character) != 127 for character in key)
     return printable and not any(segment in ("", ".", "..") for segment in segments)

@@ -53,7 +53,7 @@ class Series:
         return len(set(self.label.tolist()) - {-1}) >= 2
 
     def fold(self, block: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the indices of the images to look up, and of those to look among."""
+        """Return the indices of the images of a *block* (0 to 3), and of those to look among."""
         known = self.label >= 0
         looked_up = known & ((self.place * BLOCKS).astype(int) == block)
         middle = (block + 0.5) / BLOCKS
@@ -63,7 +63,10 @@ class Series:
 
 
 def accuracy(X: Floats, series: Series) -> float:
-    """Return the share of images whose 5 nearest (Euclidean) mostly have their label."""
+    """Return the share of images whose 5 nearest (Euclidean) mostly have their label.
+
+    *X* is float32[N, D], a row for each image of *series*, which has to have two labels (`fits`).
+    """
     right = total = 0
     for block in range(BLOCKS):
         looked_up, among = series.fold(block)

@@ -85,7 +85,6 @@ def rewrite_files(
 
 def copy_without(rewrite: Rewrite, target: str, region: str) -> RewrittenFile:
     """Write the rows that stay to *target*, a row group at a time; no value of them changes."""
-    output: TableFile | None = None
     with open_parquet(rewrite.uri, region) as source:
         keep = np.ones(source.metadata.num_rows, dtype=bool)
         keep[rewrite.positions] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import traceback
@@ -45,6 +46,23 @@ def spark_session(name: str) -> SparkSession:
     for key, value in configuration(SparkConf().get("spark.master", "")).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def run_spark_step(
+    name: str,
+    step: Callable[[argparse.Namespace, SparkSession], object],
+    arguments: argparse.Namespace,
+) -> int:
+    """Run *step* in a Spark session of its own and return the exit code, as :func:`run_step`."""
+
+    def in_session() -> None:
+        spark = spark_session(f"{name} {arguments.batch}")
+        try:
+            step(arguments, spark)
+        finally:
+            spark.stop()
+
+    return run_step(name, in_session, arguments.work, arguments.region)
 
 
 def run_step(name: str, step: Callable[[], None], work: str = "", region: str = "") -> int:

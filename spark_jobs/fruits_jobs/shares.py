@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from fruits_jobs.objects import open_parquet
 
+SMALLEST_SHARE = 8192  # rows: below this, a Spark task costs more than it gains
+
 
 @dataclass(frozen=True)
 class FilePart:
@@ -54,24 +56,24 @@ def row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:
 
 
 def read_groups(
-    part: FilePart, region: str, columns: list[str], heavy: str = "features"
+    part: FilePart, region: str, columns: list[str]
 ) -> Iterator[tuple[pa.Table, Callable[[], pa.ChunkedArray]]]:
-    """Yield the part's row groups with those columns, and a function that reads the *heavy* one."""
+    """Yield the part's row groups with those columns, and a function that reads its features."""
     with open_parquet(part.uri, region) as file:
         for group in part.groups(file.metadata.num_row_groups):
-            yield file.read_row_group(group, columns=columns), partial(_column, file, group, heavy)
+            yield file.read_row_group(group, columns=columns), partial(_features, file, group)
 
 
-def _column(file: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
-    return file.read_row_group(group, columns=[name])[name]
+def _features(file: pq.ParquetFile, group: int) -> pa.ChunkedArray:
+    return file.read_row_group(group, columns=["features"])["features"]
 
 
-def matrix_of(table: pa.Table, column: str = "features") -> npt.NDArray[np.float32]:
-    """Return a column of equally long float lists as float32[N, D]; ValueError if they are not."""
-    lists: Any = table.column(column).combine_chunks()
+def matrix_of(table: pa.Table) -> npt.NDArray[np.float32]:
+    """Return the column features as float32[N, D]; ValueError if its lists differ in length."""
+    lists: Any = table.column("features").combine_chunks()
     values = lists.flatten().to_numpy(zero_copy_only=False)
     width = len(values) // max(1, len(lists))
     lengths = np.diff(lists.offsets.to_numpy())
     if lists.null_count or (lengths != width).any():
-        raise ValueError(f"the lists of column {column} are not all of length {width}")
+        raise ValueError(f"the lists of column features are not all of length {width}")
     return np.asarray(values, np.float32).reshape(len(lists), width)

@@ -18,14 +18,13 @@ from fruits_jobs.data_files import DataFile
 from fruits_jobs.file_sets import FileSet, file_sets, terms
 from fruits_jobs.objects import bucket_store, open_parquet, read_bytes, split_uri, write_bytes
 from fruits_jobs.read_ahead import read_ahead
-from fruits_jobs.shares import matrix_of, row_groups
+from fruits_jobs.shares import SMALLEST_SHARE, matrix_of, row_groups
 from fruits_jobs.statistics import NotFinite, Statistics
 from fruits_jobs.statistics_entries import BadEntry, entry_bytes, read_entry
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
 
-SMALLEST_TASK = 8192  # rows: below this, a Spark task costs more than it gains
 TREE_FANOUT = 4
 PARTITIONS_PER_CORE = 2
 AT_ONCE = 2  # sets in a worker: one is read or stored while one is summed
@@ -111,8 +110,8 @@ class StatisticsCache:
         """Make the entry of a set, if there is none that is right."""
         self.sum_of(part)
 
-    def remove_others(self, sets: list[FileSet]) -> int:
-        """Remove the entries of files that are no longer there; return how many went.
+    def remove_others(self, sets: list[FileSet]) -> None:
+        """Remove the entries of files that are no longer there.
 
         They are rows that somebody may have wanted gone, and nobody would read them again.
         """
@@ -121,7 +120,6 @@ class StatisticsCache:
         others = [f"{prefix}{name}" for name in sorted(self.known - wanted)]
         if others:
             obstore.delete(bucket_store(bucket, self.region), others)
-        return len(others)
 
     def _store(self, part: FileSet, statistics: Statistics) -> None:
         # The entry of fewer rows than features would be larger than they are; and that of a single
@@ -179,7 +177,7 @@ def _tasks(wanted: list[FileSet], cache: StatisticsCache) -> list[list[FileSet]]
     tasks: list[list[FileSet]] = [[]]
     held = 0
     for part in wanted:
-        if held >= SMALLEST_TASK:
+        if held >= SMALLEST_SHARE:
             tasks.append([])
             held = 0
         tasks[-1].append(part)

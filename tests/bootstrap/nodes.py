@@ -11,6 +11,14 @@ SCRIPT = Path(__file__).resolve().parents[2] / "bootstrap" / "node" / "install_p
 NOWHERE = "http://127.0.0.1:9"
 
 
+def put_command(folder: Path, name: str, body: str) -> None:
+    """Write the bash command *name* into *folder*, which is made where it is missing."""
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f"#!/bin/bash\n{body}\n")
+    file.chmod(0o755)
+
+
 class Node:
     """A folder that stands in for a node without egress; `sudo` runs its arguments.
 
@@ -27,10 +35,7 @@ class Node:
 
     def command(self, name: str, body: str) -> None:
         """Put the command *name* on the node's PATH."""
-        file = self.folder / "bin" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/bash\n{body}\n")
-        file.chmod(0o755)
+        put_command(self.folder / "bin", name, body)
 
     def run(self, lock: str, wheelhouse: str = "") -> subprocess.CompletedProcess[str]:
         """Run the bootstrap action as EMR does."""

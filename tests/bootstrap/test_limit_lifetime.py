@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bootstrap.nodes import put_command
+
 SCRIPT = Path(__file__).resolve().parents[2] / "bootstrap" / "node" / "limit_lifetime.sh"
 
 
@@ -23,17 +25,11 @@ class Node:
         self.folder = folder
         self.down = folder / "down"
         (folder / "instance.json").write_text(f'{{"isMaster": {str(primary).lower()}}}')
-        self._command("sudo", '"$@"')
-        self._command(
-            "shutdown", f'echo "$@" >"{self.down}.new" && mv "{self.down}.new" "{self.down}"'
-        )
-        self._command("sleep", 'exec /bin/sleep "$(echo "$1" | awk \'{print $1 / 100}\')"')
-
-    def _command(self, name: str, body: str) -> None:
-        file = self.folder / "bin" / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/bash\n{body}\n")
-        file.chmod(0o755)
+        commands = folder / "bin"
+        leave_word = f'echo "$@" >"{self.down}.new" && mv "{self.down}.new" "{self.down}"'
+        put_command(commands, "sudo", '"$@"')
+        put_command(commands, "shutdown", leave_word)
+        put_command(commands, "sleep", 'exec /bin/sleep "$(echo "$1" | awk \'{print $1 / 100}\')"')
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the bootstrap action as EMR does."""

@@ -43,6 +43,12 @@ def write_lock(folder: Path, wheels: list[Path]) -> str:
     return hashlib.sha256(lock.read_bytes()).hexdigest()
 
 
+def pins(lock: Path) -> set[str]:
+    """Return the name==version of each package that a lock has."""
+    lines = lock.read_text().splitlines()
+    return {line.split()[0] for line in lines if line[:1].isalnum()}
+
+
 def _line(wheel: Path) -> str:
     name, version = wheel.name.split("-")[:2]
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, Iterable
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -89,12 +88,7 @@ class FaultProxy:
         self._listening.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

@@ -51,6 +51,8 @@ FRUITS = {
 }
 LEASE_SECONDS = 60 * float(FRUITS["LEASE_MINUTES"])
 ENOUGH = 4  # minutes for a run, on a busy machine too
+# A step without an end.
+HANGING = "import time\ntime.sleep(1000)\n"
 AIRFLOW = {
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
@@ -314,13 +316,9 @@ class Lab:
         self.wait_until(lambda: not self.live_clusters(), 60, "no cluster")
 
 
-def open_lab(folder: Path) -> Any:
-    """Return a context manager that gives a running Lab over *folder*."""
-    return _opened(folder)
-
-
 @contextmanager
-def _opened(folder: Path) -> Iterator[Lab]:
+def open_lab(folder: Path) -> Iterator[Lab]:
+    """Run a Lab over *folder*, which is made anew."""
     cache = Path(os.environ.get("FRUITS_CACHE_FOLDER") or folder / "cache")
     shutil.rmtree(folder, ignore_errors=True)
     with (

@@ -27,11 +27,14 @@ _GUARDS = {
 
 @dataclass(frozen=True)
 class ClusterLife:
-    """One cluster from RunJobFlow to its end; *cost* is in USD, *ended* None while it lives."""
+    """One cluster from RunJobFlow to its end.
+
+    Times are in seconds (*cap*), or in seconds since the epoch; *ended* is None while it lives.
+    *guard* names who ended it, *cost* is in USD.
+    """
 
     id: str
     token: str
-    generation: str
     cap: float
     created: float
     ended: float | None
@@ -79,7 +82,6 @@ def _life(made: dict[str, Any], entries: list[dict[str, Any]], now: float) -> Cl
     return ClusterLife(
         cluster_id,
         tags.get("fruits:token", ""),
-        tags.get("fruits:generation", ""),
         60 * float(tags.get("fruits:cap-minutes", "inf")),
         created,
         ended,

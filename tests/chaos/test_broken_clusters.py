@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.cases import Case
+from tests.chaos.lab import HANGING
 
 full = pytest.mark.full_chaos
 
@@ -12,7 +13,7 @@ full = pytest.mark.full_chaos
 @full
 def test_step_hangs(case: Case) -> None:
     """A step without an end lives to its cluster's cap, and the run is red."""
-    case.lab.replace_step("featurize", "import time\ntime.sleep(1000)\n")
+    case.lab.replace_step("featurize", HANGING)
     run = case.trigger(cap_minutes=2)
 
     case.proves(run, "failed", ended_by=["timer on the node", "watchdog", "airflow"])

@@ -8,11 +8,10 @@ import pytest
 
 from tests.chaos.cases import Case
 from tests.chaos.faults import answering, held
-from tests.chaos.lab import LEASE_SECONDS
+from tests.chaos.lab import HANGING, LEASE_SECONDS
 from tests.chaos.observation import calls
 
 full = pytest.mark.full_chaos
-HANGING = "import time\ntime.sleep(1000)\n"
 
 
 def test_scheduler_never_comes_back(case: Case) -> None:

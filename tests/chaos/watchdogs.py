@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 # Stands for the ten minutes of dags/fruits_cost_watchdog.py.
@@ -27,8 +26,6 @@ class Watchdog:
     """Calls the command in *environment*; a context manager, or `look` for a single call."""
 
     environment: dict[str, str]
-    period: float = PERIOD
-    answers: list[str] = field(default_factory=list)
 
     def look(self, clock_ahead: timedelta = timedelta(0)) -> subprocess.CompletedProcess[str]:
         """Look once, on a machine whose clock is ahead (or behind) by so much."""
@@ -38,7 +35,6 @@ class Watchdog:
         except subprocess.TimeoutExpired:
             process.kill()
             told, _ = process.communicate()
-        self.answers.append(told)
         return subprocess.CompletedProcess(process.args, process.returncode, told)
 
     def start(self, clock_ahead: timedelta = timedelta(0)) -> subprocess.Popen[str]:
@@ -60,15 +56,10 @@ class Watchdog:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
     def _keep_looking(self) -> None:
-        while not self._over.wait(self.period):
+        while not self._over.wait(PERIOD):
             self.look()

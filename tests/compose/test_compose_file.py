@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 
 from fruits.settings import Settings
 from local_cloud.cloud import LocalCloud
+from tests.compose.tool import compose_tool, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yaml"
@@ -26,12 +26,6 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["services
 LASTING = sorted(set(SERVICES) - {"init"})
 
 
-def variables(file: Path) -> dict[str, str]:
-    """Return what an env file sets."""
-    lines = (line for line in file.read_text().splitlines() if line and not line.startswith("#"))
-    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
-
-
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
     """Return a .env that docker/make_env.sh made."""
@@ -42,15 +36,8 @@ def environment(tmp_path: Path) -> Path:
 @pytest.fixture
 def compose() -> list[str]:
     """Return the compose command of this machine, or skip the test where there is none."""
-    if (
-        shutil.which("docker")
-        and not subprocess.run(
-            ["docker", "compose", "version"], capture_output=True, check=False
-        ).returncode
-    ):
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
+    if tool := compose_tool():
+        return tool
     pytest.skip("neither `docker compose` nor `docker-compose` is on this machine")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from local_cloud.s3 import free_port
+from tests.compose.tool import compose_tool, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG = "dags/fruits_ingestion"
@@ -45,21 +45,12 @@ class Stack:
         self.port = free_port()
         text = self._variables.read_text().replace("AIRFLOW_PORT=8080", f"AIRFLOW_PORT={self.port}")
         self._variables.write_text(text)
-        self._secrets = dict(
-            line.split("=", 1) for line in text.splitlines() if line[:1] not in ("#", "")
-        )
+        self._secrets = variables(self._variables)
 
     def compose(self, *arguments: str) -> str:
         """Run one compose command and return what it printed."""
-        plugin = subprocess.run(
-            ["docker", "compose", "version"], capture_output=True, check=False
-        ).returncode
-        tool = (
-            ["docker-compose"]
-            if plugin and shutil.which("docker-compose")
-            else ["docker", "compose"]
-        )
         chosen = ["--project-name", "fruits-test", "--env-file", str(self._variables)]
+        tool = compose_tool() or ["docker", "compose"]  # whose absence is told by name
         command = [*tool, "--file", str(ROOT / "docker-compose.yaml"), *chosen]
         done = subprocess.run(
             [*command, "--profile", "local", *arguments],

@@ -1,4 +1,4 @@
-"""The DAGs as the DAG processor sees them, in an Airflow whose home is empty."""
+"""The DAGs as the DAG processor sees them, in an Airflow whose home is empty; a cloud for tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.fruits.conftest import cloud, emr  # noqa: F401  (fixtures of the tasks' tests)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +43,13 @@ def ingestion(dags: Mapping[str, Any]) -> Any:
 def watchdog(dags: Mapping[str, Any]) -> Any:
     """Return the watchdog's DAG."""
     return dags["fruits_cost_watchdog"]
+
+
+@pytest.fixture
+def outside_of_airflow(airflow_home: Path) -> Iterator[None]:
+    """Let a test call execute itself, as Airflow's task runner does."""
+    from airflow.sdk.bases.operator import ExecutorSafeguard
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ExecutorSafeguard, "test_mode", True)
+        yield

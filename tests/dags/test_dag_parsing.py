@@ -17,6 +17,7 @@ from tests.dags.conftest import ROOT
 HEAVY = (
     "duckdb",
     "keras",
+    "matplotlib",
     "numpy",
     "obstore",
     "onnxruntime",

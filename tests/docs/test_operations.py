@@ -14,7 +14,15 @@ from fruits.ledger import Entry, reserve
 from fruits.runs import record_run
 from local_cloud.s3 import ObjectStorage
 from tests.docs.examples import examples, names_of
-from tests.fruits.lake_support import LAKE, featurized, keys, manifest_uri, put, reduced, sensed
+from tests.fruits.lake_support import (
+    LAKE,
+    featurized,
+    ingest_and_fit,
+    keys,
+    manifest_uri,
+    reduced,
+    sensed,
+)
 
 QUARANTINE, BILL, SNAPSHOTS, ROLL_BACK, CATALOG = examples("operations.md")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -25,18 +33,9 @@ def lake(storage: ObjectStorage) -> Catalog:
     """Fill the tables: two apples on the first day, a banana and a broken one on the second."""
     catalog = open_catalog()
     ensure_tables(catalog)
-    _day(catalog, "day-1", "Apple/1.jpg", "Apple/2.jpg")
-    _day(catalog, "day-2", "Banana/1.jpg", "Banana/2.jpg", broken="Banana/2.jpg")
+    ingest_and_fit(catalog, "day-1", "Apple/1.jpg", "Apple/2.jpg")
+    ingest_and_fit(catalog, "day-2", "Banana/1.jpg", "Banana/2.jpg", broken=["Banana/2.jpg"])
     return catalog
-
-
-def _day(catalog: Catalog, batch: str, *images: str, broken: str = "") -> None:
-    for key in images:
-        put(key)
-    sensed(catalog, batch)
-    result = featurized(batch, broken=[broken])
-    commit_features(catalog, manifest_uri(batch), result, max_quarantine_share=0.5)
-    commit_components(catalog, reduced(catalog, batch))
 
 
 def test_quarantine_is_told_by_reason(lake: Catalog, capsys: pytest.CaptureFixture[str]) -> None:

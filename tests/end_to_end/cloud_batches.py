@@ -65,14 +65,7 @@ class CloudBatches:
 
     def export(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Export something, as `make export` does."""
-        return subprocess.run(
-            [sys.executable, "-m", "fruits.exports", *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return self.python("fruits.exports", *words)
 
     def pixels(self, keys: list[str]) -> np.ndarray:
         """Return images as a phone would hand them to the network, uint8[N, 224, 224, 3]."""

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -75,12 +74,7 @@ class RecordedCloud(LocalCloud):
         self.requests = self._recorders.enter_context(Recorder(self.emr.endpoint_url))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._recorders.close()
         self.stop()
 

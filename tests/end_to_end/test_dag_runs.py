@@ -23,6 +23,7 @@ from tests.end_to_end.airflow_runs import INGESTION, SWITCH, WATCHDOG, AirflowRu
 from tests.end_to_end.allowed_calls import airflow_calls, node_calls
 from tests.end_to_end.cloud_batches import ROOT, CloudBatches
 from tests.end_to_end.recorded_cloud import RecordedCloud
+from tests.fruits.emr_support import request
 
 LAKE = "s3://fruits-lake"
 FIRST = 24
@@ -290,14 +291,6 @@ def step_names(cluster_id: str) -> list[str]:
 
 def create_cluster(tags: dict[str, str]) -> str:
     """Create a small cluster with *tags*, which nobody waits for, and return its id."""
-    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
-    answer = boto3.client("emr").run_job_flow(
-        Name="somebody's",
-        ReleaseLabel="emr-spark-8.1.0",
-        LogUri=f"{LAKE}/logs/",
-        JobFlowRole="EMR_EC2_DefaultRole",
-        ServiceRole="EMR_DefaultRole_V2",
-        Instances={"InstanceGroups": [machine], "KeepJobFlowAliveWhenNoSteps": True},
-        Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-    )
-    return str(answer["JobFlowId"])
+    named = [{"Key": key, "Value": value} for key, value in tags.items()]
+    asked = request("else", Name="somebody's", Tags=named)
+    return str(boto3.client("emr").run_job_flow(**asked)["JobFlowId"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def fruits(batches: CloudBatches, shared: Path) -> CloudBatches:
 
 
 @pytest.fixture(scope="module")
-def features(fruits: CloudBatches) -> Iterator[pa.Table]:
+def features(fruits: CloudBatches) -> pa.Table:
     """Return the rows of features, sorted by image_key."""
     return fruits.rows("features")
 

@@ -11,23 +11,16 @@ from pyiceberg.catalog import Catalog
 from fruits.lifecycle import emr_client
 from local_cloud.cloud import LocalCloud
 from local_cloud.s3 import ObjectStorage
-from tests.conftest import s3_environment
+from tests.conftest import serving
 from tests.fruits.emr_support import REGION, cloud_in_environment
 
 
 @pytest.fixture(scope="module")
-def module_catalog(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Catalog]:
+def module_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
     """Return the catalog of a lake that the tests of one module share, because none changes it."""
     from fruits.lake import ensure_tables, open_catalog
 
-    folder = tmp_path_factory.mktemp("lake")
-    with ObjectStorage(folder / "s3") as storage, pytest.MonkeyPatch.context() as environment:
-        storage.make_bucket("fruits-images")
-        storage.make_bucket("fruits-lake")
-        for name, value in s3_environment(storage.endpoint_url, folder).items():
-            environment.setenv(name, value)
+    with serving(tmp_path_factory.mktemp("lake")):
         opened = open_catalog()
         ensure_tables(opened)
         yield opened

@@ -175,12 +175,20 @@ def reprocess(catalog: Catalog, batch: str, model: str = OTHER_MODEL, **options:
     commit_components(catalog, reduced(catalog, batch, model=model))
 
 
-def ingest(catalog: Catalog, batch: str, **options: Any) -> None:
-    """Take a batch through sensing, removals and features."""
+def ingest(catalog: Catalog, batch: str, *images: str, **options: Any) -> None:
+    """Put *images*, and take what changed through sensing, removals and features."""
+    for key in images:
+        put(key)
     sensed(catalog, batch)
-    commit_removals(catalog, manifest_uri(batch))
+    commit_removals(catalog, manifest_uri(batch), confirmed=True)
     result = featurized(batch, **options)
     commit_features(catalog, manifest_uri(batch), result, max_quarantine_share=0.5)
+
+
+def ingest_and_fit(catalog: Catalog, batch: str, *images: str, **options: Any) -> None:
+    """Do as :func:`ingest` does, and commit components of a version fitted to all images."""
+    ingest(catalog, batch, *images, **options)
+    commit_components(catalog, reduced(catalog, batch))
 
 
 def reduced(
@@ -260,7 +268,7 @@ def _write(uri: str, schema: pa.Schema, rows: Rows) -> dict[str, Any]:
 
 
 def published(
-    batch: str, folder: Path, *, added: Rows = (), removed: Rows = (), rows: int = 0, **more: Any
+    batch: str, folder: Path, *, added: Rows = (), removed: Rows = (), rows: int = 0
 ) -> str:
     """Write a manifest of given lists, without a listing; return its folder's URI."""
     lists = Lists(folder / f"{batch}-added.parquet", folder / f"{batch}-removed.parquet")
@@ -270,7 +278,7 @@ def published(
     manifest = Manifest(
         batch=batch,
         images_uri=f"s3://{BUCKET}/",
-        feature_model=more.get("model", MODEL),
+        feature_model=MODEL,
         features_snapshot_id=None,
         created_at="2026-11-21T03:00:00+00:00",
         counts=Counts(

@@ -1,10 +1,13 @@
-"""Leases as tests need them: granted, and aged by setting back the time that S3 shows."""
+"""Leases as tests need them: granted, aged by setting back S3's time, seen by a wrong clock."""
 
 from __future__ import annotations
 
 import os
 import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+
+import pytest
 
 from fruits.leases import Lease, grant_lease, read_lease
 
@@ -27,3 +30,14 @@ def age_lease(bucket: Path, token: str, minutes: float) -> None:
     while (lease := read_lease(lake, token)) and lease.age.total_seconds() < minutes * 60 - 5:
         assert time.monotonic() < deadline, "the local S3 goes on showing the old time"
         time.sleep(0.05)
+
+
+def jump_clock(monkeypatch: pytest.MonkeyPatch, wrong: timedelta) -> None:
+    """Let the clock of this machine, as fruits.objects reads it, be *wrong*; S3's stays right."""
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + wrong
+
+    monkeypatch.setattr("fruits.objects.datetime", Jumped)

@@ -22,6 +22,7 @@ from tests.fruits.lake_support import (
     bucket_versions,
     delete,
     featurized,
+    ingest,
     keys,
     manifest_uri,
     put,
@@ -30,24 +31,21 @@ from tests.fruits.lake_support import (
     table_rows,
 )
 from tests.fruits.unlucky_catalogs import (
+    CATALOG,
     KILLED,
     LosingCatalog,
     OvertakenCatalog,
     UnreachableCatalog,
     commit,
     commit_until_killed,
+    unlucky,
 )
 
-CATALOG = "PYICEBERG_CATALOG__FRUITS__"
 KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(5)]
 
 
 def first_batch(catalog: Catalog) -> None:
-    for key in KEYS:
-        put(key)
-    sensed(catalog, "b1")
-    result = featurized("b1", broken=["Apple/0.jpg", "Apple/1.jpg"])
-    commit_features(catalog, manifest_uri("b1"), result, max_quarantine_share=0.5)
+    ingest(catalog, "b1", *KEYS, broken=["Apple/0.jpg", "Apple/1.jpg"])
 
 
 def second_batch(catalog: Catalog) -> list[str]:
@@ -66,13 +64,6 @@ def assert_consistent(catalog: Catalog) -> None:
     rows = table_rows(catalog, "features") + table_rows(catalog, "quarantine")
     found = [(row["image_key"], row["etag"]) for row in rows]
     assert sorted(found) == sorted(bucket_versions().items())
-
-
-def unlucky(monkeypatch: pytest.MonkeyPatch, name: str) -> Catalog:
-    """Open the catalog as the class *name* of unlucky_catalogs."""
-    monkeypatch.delenv(f"{CATALOG}TYPE")
-    monkeypatch.setenv(f"{CATALOG}PY_CATALOG_IMPL", f"tests.fruits.unlucky_catalogs.{name}")
-    return open_catalog()
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from tests.fruits.lake_support import (
     delete,
     featurized,
     ingest,
+    ingest_and_fit,
     keys,
     manifest_uri,
     published,
@@ -50,8 +51,7 @@ def test_a_first_batch_is_committed(catalog: Catalog) -> None:
     for key in KEYS:
         put(key)
 
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
+    ingest_and_fit(catalog, "b1")
 
     assert {r["image_key"]: r["etag"] for r in table_rows(catalog, "features")} == bucket_versions()
     assert all(r["features"] == vector(r["etag"]) for r in table_rows(catalog, "features"))
@@ -63,9 +63,7 @@ def test_a_first_batch_is_committed(catalog: Catalog) -> None:
 
 def test_a_second_batch_swaps_exactly_what_changed(catalog: Catalog) -> None:
     """After adding, replacing and deleting, tables and bucket agree, and one snapshot did it."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", *KEYS)
     before = table_rows(catalog, "features")
     put("Cherry/new.jpg")
     put("Apple/3.jpg", "other")
@@ -158,9 +156,7 @@ def test_thousands_of_removals_over_many_files(catalog: Catalog, tmp_path: Path)
 
 def test_too_many_removals_need_a_confirmation(catalog: Catalog) -> None:
     """An emptied prefix removes nothing until somebody confirms; the message has the counts."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", *KEYS)
     for key in KEYS[:3]:
         delete(key)
     sensed(catalog, "b2")
@@ -177,9 +173,7 @@ def test_too_many_removals_need_a_confirmation(catalog: Catalog) -> None:
 
 def test_replaced_images_do_not_count_as_removed(catalog: Catalog) -> None:
     """Replacing every image is no mass removal, and its rows stay until new ones are there."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", *KEYS)
     for key in KEYS:
         put(key, "other")
     sensed(catalog, "b2")
@@ -192,8 +186,7 @@ def test_replaced_images_do_not_count_as_removed(catalog: Catalog) -> None:
 
 def test_nothing_to_remove_leaves_no_snapshot(catalog: Catalog) -> None:
     """A commit without a match is no commit."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", KEYS[0])
     before = snapshots(catalog)
     sensed(catalog, "b2")
 
@@ -203,9 +196,7 @@ def test_nothing_to_remove_leaves_no_snapshot(catalog: Catalog) -> None:
 
 def test_leftovers_of_other_feature_models_go_with_the_removals(catalog: Catalog) -> None:
     """A deleted image leaves the rows of all feature models; a stale version of one of them too."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", *KEYS)
     sensed(catalog, "b2", model=OTHER_MODEL)
     result = featurized("b2", model=OTHER_MODEL)
     commit_features(catalog, manifest_uri("b2"), result)
@@ -222,9 +213,7 @@ def test_leftovers_of_other_feature_models_go_with_the_removals(catalog: Catalog
 
 def test_a_model_beside_leaves_the_current_rows_alone(catalog: Catalog) -> None:
     """A newer version that it features takes its own old row, and never one that readers read."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", *KEYS)
     reprocess(catalog, "b2")
     before = [row for row in table_rows(catalog, "features") if row["feature_model"] == MODEL]
     put("Apple/1.jpg", "newer")
@@ -243,9 +232,7 @@ def test_a_model_beside_leaves_the_current_rows_alone(catalog: Catalog) -> None:
 
 def test_a_retried_image_leaves_quarantine_or_stays_once(catalog: Catalog) -> None:
     """Whichever outcome it has now, each image has exactly one row; other models keep theirs."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1", broken=KEYS[:4])
+    ingest(catalog, "b1", *KEYS, broken=KEYS[:4])
     reprocess(catalog, "b2")
     sensed(catalog, "b3", retry_quarantined=True)
     commit_removals(catalog, manifest_uri("b3"))
@@ -265,9 +252,7 @@ def test_a_retried_image_leaves_quarantine_or_stays_once(catalog: Catalog) -> No
 
 def test_retried_images_do_not_count_as_newly_broken(catalog: Catalog) -> None:
     """Retrying a quarantine full of broken images is no broken camera; a new one among them is."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1", broken=KEYS[:8])
+    ingest(catalog, "b1", *KEYS, broken=KEYS[:8])
     sensed(catalog, "b2", retry_quarantined=True)
 
     done = commit_features(catalog, manifest_uri("b2"), featurized("b2", broken=KEYS[:8]))
@@ -299,9 +284,7 @@ def test_too_many_broken_images_are_refused(catalog: Catalog) -> None:
 
 def test_an_image_moves_between_features_and_quarantine(catalog: Catalog) -> None:
     """A replacement that is broken takes the old features along; a repaired one the quarantine."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1", broken=["Apple/1.jpg"])
+    ingest(catalog, "b1", *KEYS, broken=["Apple/1.jpg"])
     put("Apple/1.jpg", "repaired")
     put("Apple/2.jpg", "now broken")
     sensed(catalog, "b2")
@@ -315,9 +298,7 @@ def test_an_image_moves_between_features_and_quarantine(catalog: Catalog) -> Non
 
 def test_an_image_that_changed_meanwhile_keeps_its_row(catalog: Catalog) -> None:
     """Without an outcome in features or quarantine the old version stays until the next run."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", *KEYS)
     before = pairs(catalog, "features")
     put("Apple/1.jpg", "other")
     sensed(catalog, "b2")
@@ -330,9 +311,7 @@ def test_an_image_that_changed_meanwhile_keeps_its_row(catalog: Catalog) -> None
 
 def test_every_commit_happens_once(catalog: Catalog) -> None:
     """Each commit called again changes nothing and says the same."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1", broken=["Apple/0.jpg"])
+    ingest(catalog, "b1", *KEYS, broken=["Apple/0.jpg"])
     put("Apple/1.jpg", "other")
     delete("Apple/2.jpg")
     sensed(catalog, "b2")
@@ -357,8 +336,7 @@ def test_every_commit_happens_once(catalog: Catalog) -> None:
 
 def test_a_cleared_run_commits_what_it_senses_anew(catalog: Catalog) -> None:
     """A batch that senses other images after its commit commits them, too: other lists."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", KEYS[0])
     put(KEYS[1])
     sensed(catalog, "b1")
 

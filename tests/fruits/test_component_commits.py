@@ -20,6 +20,7 @@ from tests.fruits.lake_support import (
     delete,
     featurized,
     ingest,
+    ingest_and_fit,
     keys,
     manifest_uri,
     put,
@@ -34,11 +35,9 @@ MODELS = f"{LAKE}/models/pca"
 
 def test_components_belong_to_the_snapshot_that_was_read(catalog: Catalog) -> None:
     """Features committed while PCA ran are no difference: they are in the next version."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", KEYS[0])
     result = reduced(catalog, "b1")
-    put(KEYS[1])
-    ingest(catalog, "b2")
+    ingest(catalog, "b2", KEYS[1])
 
     commit_components(catalog, result)
 
@@ -48,13 +47,8 @@ def test_components_belong_to_the_snapshot_that_was_read(catalog: Catalog) -> No
 
 def test_components_follow_the_current_feature_model(catalog: Catalog) -> None:
     """Old versions go, the current one is named; another feature model's PCA does not become it."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put("Cherry/1.jpg")
-    ingest(catalog, "b2")
-    commit_components(catalog, reduced(catalog, "b2"))
+    ingest_and_fit(catalog, "b1", *KEYS)
+    ingest_and_fit(catalog, "b2", "Cherry/1.jpg")
     sensed(catalog, "b3", model=OTHER_MODEL)
     other = featurized("b3", model=OTHER_MODEL)
     commit_features(catalog, manifest_uri("b3"), other)
@@ -69,8 +63,7 @@ def test_components_follow_the_current_feature_model(catalog: Catalog) -> None:
 def test_more_model_versions_are_kept_on_request(catalog: Catalog) -> None:
     """keep_model_versions counts the newest, the current one among them."""
     for batch in ("b1", "b2", "b3"):
-        put(f"Apple/{batch}.jpg")
-        ingest(catalog, batch)
+        ingest(catalog, batch, f"Apple/{batch}.jpg")
         commit_components(catalog, reduced(catalog, batch), keep_model_versions=2)
 
     assert {row["model_version"] for row in table_rows(catalog, "components")} == {"b2-1", "b3-1"}
@@ -79,10 +72,7 @@ def test_more_model_versions_are_kept_on_request(catalog: Catalog) -> None:
 
 def test_a_kept_version_gets_only_what_it_lacks(catalog: Catalog) -> None:
     """New and replaced images are appended, old versions of images go, nothing else is touched."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
+    ingest_and_fit(catalog, "b1", *KEYS)
     before = {row["image_key"]: row for row in table_rows(catalog, "components")}
     put("Cherry/new.jpg")
     put("Apple/3.jpg", "other")
@@ -123,13 +113,9 @@ def test_a_kept_version_is_committed_once(catalog: Catalog) -> None:
 
 def test_a_lost_commit_is_made_up_for(catalog: Catalog) -> None:
     """A batch whose components were never committed leaves its images to the next one's step."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    ingest(catalog, "b2")
-    put(KEYS[2])
-    ingest(catalog, "b3")
+    ingest_and_fit(catalog, "b1", KEYS[0])
+    ingest(catalog, "b2", KEYS[1])
+    ingest(catalog, "b3", KEYS[2])
 
     commit_components(catalog, reduced(catalog, "b3", fit=False))
 
@@ -138,11 +124,8 @@ def test_a_lost_commit_is_made_up_for(catalog: Catalog) -> None:
 
 def test_a_version_that_was_replaced_meanwhile_is_not_extended(catalog: Catalog) -> None:
     """Rows of a dropped version would come back as a version with a few images only."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    ingest(catalog, "b2")
+    ingest_and_fit(catalog, "b1", KEYS[0])
+    ingest(catalog, "b2", KEYS[1])
     slow = reduced(catalog, "b2", fit=False)
     commit_components(catalog, reduced(catalog, "b3"))
 
@@ -155,14 +138,10 @@ def test_a_version_that_was_replaced_meanwhile_is_not_extended(catalog: Catalog)
 
 def test_two_batches_do_not_give_an_image_components_twice(catalog: Catalog) -> None:
     """The second of two steps that projected the same images is refused."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    ingest(catalog, "b2")
+    ingest_and_fit(catalog, "b1", KEYS[0])
+    ingest(catalog, "b2", KEYS[1])
     slow, quick = reduced(catalog, "b2", fit=False), reduced(catalog, "b3", fit=False)
-    put(KEYS[2])
-    ingest(catalog, "b4")
+    ingest(catalog, "b4", KEYS[2])
     commit_components(catalog, reduced(catalog, "b4", fit=False))
 
     for late in (slow, quick):
@@ -175,12 +154,8 @@ def test_two_batches_do_not_give_an_image_components_twice(catalog: Catalog) -> 
 @pytest.mark.parametrize("wrong", ["too few", "too many"])
 def test_a_kept_version_must_get_exactly_what_it_lacks(catalog: Catalog, wrong: str) -> None:
     """A step that forgot an image, or projected one again, is refused before anything changes."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[1])
-    put(KEYS[2])
-    ingest(catalog, "b2")
+    ingest_and_fit(catalog, "b1", KEYS[0])
+    ingest(catalog, "b2", KEYS[1], KEYS[2])
     old = [row for row in table_rows(catalog, "components") if row["image_key"] == KEYS[0]]
     add = [row | {"batch": "b2"} for row in old]
     edit = {"too few": lambda rows: rows[1:], "too many": lambda rows: rows + add}[wrong]
@@ -193,14 +168,11 @@ def test_a_kept_version_must_get_exactly_what_it_lacks(catalog: Catalog, wrong: 
 
 def test_an_older_feature_models_version_becomes_current_again(catalog: Catalog) -> None:
     """Going back to a feature model brings its version back, in the commit of its new rows."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
+    ingest_and_fit(catalog, "b1", KEYS[0])
     sensed(catalog, "b2", model=OTHER_MODEL)
     commit_features(catalog, manifest_uri("b2"), featurized("b2", model=OTHER_MODEL))
     commit_components(catalog, reduced(catalog, "b2", model=OTHER_MODEL))
-    put(KEYS[1])
-    ingest(catalog, "b3")
+    ingest(catalog, "b3", KEYS[1])
 
     commit_components(catalog, reduced(catalog, "b3", fit=False))
 
@@ -213,8 +185,7 @@ def test_an_older_feature_models_version_becomes_current_again(catalog: Catalog)
 
 def test_a_version_fitted_again_to_the_same_features_is_committed(catalog: Catalog) -> None:
     """A run whose pca task is cleared commits what the new attempt fitted, and says so truly."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", KEYS[0])
     commit_components(catalog, reduced(catalog, "b1", "1.1"))
 
     commit_components(catalog, reduced(catalog, "b1", "2.1"))
@@ -226,12 +197,8 @@ def test_a_version_fitted_again_to_the_same_features_is_committed(catalog: Catal
 @pytest.mark.parametrize("fit", [True, False])
 def test_images_that_went_meanwhile_do_not_come_back(catalog: Catalog, fit: bool) -> None:
     """Components of an image that another batch removed while PCA ran are refused."""
-    for key in KEYS[:3]:
-        put(key)
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
-    put(KEYS[3])
-    ingest(catalog, "b2")
+    ingest_and_fit(catalog, "b1", *KEYS[:3])
+    ingest(catalog, "b2", KEYS[3])
     slow = reduced(catalog, "b2", fit=fit)
     delete(KEYS[3])
     sensed(catalog, "b3")
@@ -246,12 +213,9 @@ def test_images_that_went_meanwhile_do_not_come_back(catalog: Catalog, fit: bool
 
 def test_a_late_version_does_not_take_components_away(catalog: Catalog) -> None:
     """A version fitted before another batch's images came is refused once they have components."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", KEYS[0])
     late = reduced(catalog, "b1")
-    put(KEYS[1])
-    ingest(catalog, "b2")
-    commit_components(catalog, reduced(catalog, "b2"))
+    ingest_and_fit(catalog, "b2", KEYS[1])
 
     with pytest.raises(StaleManifestError, match="knew nothing of"):
         commit_components(catalog, late)
@@ -272,8 +236,7 @@ def folders() -> set[str]:
 def test_models_go_with_the_components_of_their_version(catalog: Catalog) -> None:
     """Kept versions keep their folders; so do versions that a step fitted and nobody committed."""
     for number, batch in enumerate(("b1", "b2", "b3")):
-        put(KEYS[number])
-        ingest(catalog, batch)
+        ingest(catalog, batch, KEYS[number])
         model_of(f"{batch}-1")
         commit_components(catalog, reduced(catalog, batch), keep_model_versions=2)
     model_of("b4-1")
@@ -292,8 +255,7 @@ def test_models_go_with_the_components_of_their_version(catalog: Catalog) -> Non
 def test_models_that_a_crash_left_go_later(catalog: Catalog) -> None:
     """A process that dies between commit and removal leaves the folder to the next commit."""
     for number, batch in enumerate(("b1", "b2", "b3")):
-        put(KEYS[number])
-        ingest(catalog, batch)
+        ingest(catalog, batch, KEYS[number])
         model_of(f"{batch}-1")
         commit_components(catalog, reduced(catalog, batch))
 
@@ -303,8 +265,7 @@ def test_models_that_a_crash_left_go_later(catalog: Catalog) -> None:
 
 def test_a_version_that_was_dropped_does_not_come_back(catalog: Catalog) -> None:
     """Its model is gone: a commit repeated after its snapshot expired is refused."""
-    put(KEYS[0])
-    ingest(catalog, "b1")
+    ingest(catalog, "b1", KEYS[0])
     first = reduced(catalog, "b1")
     commit_components(catalog, first)
     commit_components(catalog, reduced(catalog, "b2"))

@@ -22,6 +22,7 @@ from tests.fruits.lake_support import (
     OTHER_MODEL,
     featurized,
     ingest,
+    ingest_and_fit,
     manifest_uri,
     put,
     reduced,
@@ -35,10 +36,7 @@ KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in r
 @pytest.fixture
 def both(catalog: Catalog) -> Catalog:
     """Fill the lake with features and components of two models, the first of them current."""
-    for key in KEYS:
-        put(key)
-    ingest(catalog, "b1")
-    commit_components(catalog, reduced(catalog, "b1"))
+    ingest_and_fit(catalog, "b1", *KEYS)
     reprocess(catalog, "b2")
     return catalog
 
@@ -109,9 +107,7 @@ def test_an_unknown_model_is_refused(both: Catalog) -> None:
 
 def test_a_model_without_all_images_is_refused(both: Catalog) -> None:
     """Readers would miss images: the error counts them; accepted, they come with the next run."""
-    put("Cherry/1.jpg")
-    put("Cherry/2.jpg")
-    ingest(both, "b3")
+    ingest(both, "b3", "Cherry/1.jpg", "Cherry/2.jpg")
     commit_components(both, reduced(both, "b3", fit=False))
 
     with pytest.raises(IncompleteModelError, match=r"2 have no features.*Reprocess = ResNet50"):
@@ -136,8 +132,7 @@ def test_a_model_without_all_components_is_refused(both: Catalog) -> None:
 
 def test_an_image_that_the_other_model_quarantined_is_no_gap(both: Catalog) -> None:
     """It has an outcome: reprocessing again would not bring features."""
-    put("Cherry/1.jpg")
-    ingest(both, "b3")
+    ingest(both, "b3", "Cherry/1.jpg")
     sensed(both, "b4", model=OTHER_MODEL, beside=True)
     result = featurized("b4", model=OTHER_MODEL, broken=["Cherry/1.jpg"])
     commit_features(both, manifest_uri("b4"), result, max_quarantine_share=1)
@@ -153,8 +148,7 @@ def test_another_writer_first_is_looked_at_again(
 
     def slow(self: Table, *_: object, **__: object) -> None:
         patch.undo()
-        put("Cherry/1.jpg")
-        ingest(both, "b3")
+        ingest(both, "b3", "Cherry/1.jpg")
         tried.append(1)
         raise CommitFailedException("another writer was first")
 

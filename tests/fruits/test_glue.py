@@ -13,8 +13,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.glue import GlueCatalog
 
 from fruits import sweeps
-from fruits.commits import commit_features, commit_removals
-from fruits.component_commits import commit_components
+from fruits.commits import commit_features
 from fruits.erasures import erase
 from fruits.lake import ensure_tables, open_catalog, read
 from fruits.settings import Settings
@@ -23,12 +22,10 @@ from tests.aws.stacks import ACCOUNT, REGION, Call, empty_account, make_stack
 from tests.fruits.lake_support import (
     bucket_versions,
     delete,
-    featurized,
+    ingest_and_fit,
     keys,
     manifest_uri,
     put,
-    reduced,
-    sensed,
 )
 
 SETTINGS = Settings(images_uri="s3://fruits-images/")
@@ -76,24 +73,14 @@ def glue(
     server.stop()
 
 
-def ingest(catalog: Catalog, batch: str) -> None:
-    """Bring the tables to what the bucket holds."""
-    sensed(catalog, batch)
-    commit_removals(catalog, manifest_uri(batch), confirmed=True)
-    commit_features(catalog, manifest_uri(batch), featurized(batch))
-    commit_components(catalog, reduced(catalog, batch))
-
-
 def test_days_of_an_orchard_in_glue(
     glue: Catalog, glue_calls: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Adding, replacing, removing, sweeping, erasing; and IAM allows each call that it took."""
-    for key in ("Apple/1.jpg", "Apple/2.jpg", "Banana/1.jpg"):
-        put(key)
-    ingest(glue, "b1")
+    ingest_and_fit(glue, "b1", "Apple/1.jpg", "Apple/2.jpg", "Banana/1.jpg")
     put("Apple/1.jpg", "other")
     delete("Banana/1.jpg")
-    ingest(glue, "b2")
+    ingest_and_fit(glue, "b2")
     now = sweeps.storage_time("s3://fruits-lake")
     monkeypatch.setattr(sweeps, "storage_time", lambda _: now + timedelta(days=30))
     swept = sweeps.sweep(SETTINGS)
@@ -113,8 +100,7 @@ def test_days_of_an_orchard_in_glue(
 
 def test_a_commit_is_made_once_in_glue(glue: Catalog) -> None:
     """A retry finds its mark; two catalogs see the same table."""
-    put("Apple/1.jpg")
-    ingest(glue, "b1")
+    ingest_and_fit(glue, "b1", "Apple/1.jpg")
     commit_features(
         glue, manifest_uri("b1"), "s3://fruits-lake/attempts/b1/featurize-1/result.json"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from fruits import objects
 from fruits.leases import Lease, end_lease, lease_uri, read_lease, renew_lease
 from fruits.objects import exists, read_json
 from local_cloud.s3 import ObjectStorage
-from tests.fruits.lease_support import LAKE, age_lease, grant
+from tests.fruits.lease_support import LAKE, age_lease, grant, jump_clock
 
 SECONDS = timedelta(seconds=20)
 
@@ -107,16 +106,9 @@ def test_a_clock_that_jumps_neither_ends_nor_keeps_a_lease(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
 ) -> None:
     """S3 says how old a lease is; what the clock of this machine shows does not matter."""
-
-    class Jumped(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + wrong
-
     grant()
     age_lease(storage.folder / "fruits-lake", "token", 10)
-
-    monkeypatch.setattr(objects, "datetime", Jumped)
+    jump_clock(monkeypatch, wrong)
 
     assert timedelta(minutes=9) < age() < timedelta(minutes=11)
 

@@ -20,25 +20,23 @@ from tests.fruits.lake_support import (
     delete,
     featurized,
     ingest,
+    ingest_and_fit,
     keys,
     manifest_uri,
-    put,
     reduced,
     sensed,
     table_rows,
 )
-from tests.fruits.test_commit_crashes import unlucky
-from tests.fruits.unlucky_catalogs import OvertakenCatalog
+from tests.fruits.unlucky_catalogs import OvertakenCatalog, unlucky
 
 MB = 1024 * 1024
 
 
-def some_days(catalog: Catalog, days: int = MANY, **options) -> None:
-    """Ingest an image a day: each day leaves a file of features."""
+def some_days(catalog: Catalog, days: int = MANY) -> None:
+    """Ingest two images a day: each day leaves a file of features."""
     for day in range(days):
-        put(f"Apple/{day:02d}.jpg")
-        put(f"Banana/{day:02d}.jpg")
-        ingest(catalog, f"b{day:02d}", files=1, **options)
+        images = [f"{label}/{day:02d}.jpg" for label in ("Apple", "Banana")]
+        ingest(catalog, f"b{day:02d}", *images, files=1)
 
 
 def file(name: str, megabytes: float, partition: str = "m") -> SimpleNamespace:
@@ -127,12 +125,9 @@ def test_a_step_that_read_before_a_merge_is_committed_after_it(catalog: Catalog)
 
 def test_components_are_merged_too(catalog: Catalog) -> None:
     """Each version's files by themselves."""
-    put("Apple/first.jpg")
-    ingest(catalog, "a")
-    commit_components(catalog, reduced(catalog, "a"))
+    ingest_and_fit(catalog, "a", "Apple/first.jpg")
     for day in range(MANY):
-        put(f"Apple/{day}.jpg")
-        ingest(catalog, f"b{day:02d}")
+        ingest(catalog, f"b{day:02d}", f"Apple/{day}.jpg")
         commit_components(catalog, reduced(catalog, f"b{day:02d}", fit=False))
     before = table_rows(catalog, "components")
 

@@ -21,7 +21,7 @@ from fruits.wheelhouse import (
     wheelhouse_uri,
 )
 from local_cloud.s3 import ObjectStorage
-from tests.bootstrap.wheelhouses import make_wheelhouse
+from tests.bootstrap.wheelhouses import make_wheelhouse, pins
 
 REGION = "eu-west-3"
 
@@ -56,16 +56,16 @@ def test_the_lock_is_the_last_to_come(
 def test_nodes_have_the_versions_that_we_test(engine: Engine) -> None:
     """Each pin of a node is the one of requirements.txt; pip alone is the node's own."""
     root = LOCKS[engine].parents[2]
-    ours = _pins(root / "requirements.txt")
+    ours = pins(root / "requirements.txt")
 
-    different = {pin for pin in _pins(LOCKS[engine]) if pin not in ours}
+    different = {pin for pin in pins(LOCKS[engine]) if pin not in ours}
 
     assert {pin.partition("==")[0] for pin in different} == {"pip"}
 
 
 def test_nodes_get_no_pyspark() -> None:
     """EMR's own Spark must not be shadowed."""
-    assert not [pin for lock in LOCKS.values() for pin in _pins(lock) if "pyspark" in pin]
+    assert not [pin for lock in LOCKS.values() for pin in pins(lock) if "pyspark" in pin]
 
 
 def test_engines_have_wheelhouses_of_their_own() -> None:
@@ -151,8 +151,3 @@ def test_published_weights_are_those_of_these_jobs(
     monkeypatch.setattr("fruits.weights.package_hash", lambda: "another version's")
     with pytest.raises(WeightsError, match="other jobs than these"):
         resolve_weights(*asked)
-
-
-def _pins(lock: Path) -> set[str]:
-    lines = lock.read_text().splitlines()
-    return {line.split()[0] for line in lines if line[:1].isalnum()}

@@ -25,8 +25,8 @@ from fruits.objects import delete, list_uris, read_json
 from fruits.settings import Settings, load_settings
 from fruits.steps import StagedJobs
 from local_cloud.s3 import ObjectStorage
+from tests.fruits.lease_support import LAKE, jump_clock
 
-LAKE = "s3://fruits-lake"
 STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
 
 # So many that they need every worker that the settings allow.
@@ -133,14 +133,8 @@ def test_a_clock_that_jumps_does_not_change_the_month(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
 ) -> None:
     """The month that is charged is S3's: a wrong clock does not find an empty one."""
-
-    class Jumped(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + wrong
-
     now = datetime.now(UTC)
-    monkeypatch.setattr("fruits.objects.datetime", Jumped)
+    jump_clock(monkeypatch, wrong)
 
     answer = reserve(settings(), "a", STAGED, MANY)
 

@@ -14,6 +14,7 @@ import pytest
 from fruits.staging import stage_jobs
 from fruits.weights import Weights, publish_weights
 from local_cloud.s3 import ObjectStorage
+from tests.bootstrap.wheelhouses import pins
 from tests.fruits.lake_support import put
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,13 +118,8 @@ def test_a_slim_airflow_runs_every_task(published: Weights, dags: Path, tmp_path
 
 def test_the_slim_list_is_part_of_the_whole() -> None:
     """Every version in it is the one that the tests run with."""
-    ours, slim = (_pins(ROOT / f"requirements{name}.txt") for name in ("", "-airflow"))
+    ours, slim = (pins(ROOT / f"requirements{name}.txt") for name in ("", "-airflow"))
 
     assert slim <= ours
     assert "pyiceberg==0.12.0" in slim
     assert not [pin for pin in slim if pin.startswith(("pyspark", "tensorflow", "apache-airflow"))]
-
-
-def _pins(lock: Path) -> set[str]:
-    lines = lock.read_text().splitlines()
-    return {line.split()[0] for line in lines if line[:1].isalnum()}

@@ -1,4 +1,4 @@
-"""The watchdog's judgement on any set of clusters, and its deeds against a real EMR endpoint."""
+"""The watchdog's deeds against a real EMR endpoint; how it judges: test_verdicts.py."""
 
 from __future__ import annotations
 
@@ -9,118 +9,19 @@ from typing import Any
 
 import boto3
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name
-from fruits.leases import Lease, end_lease, lease_uri
+from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG
+from fruits.leases import end_lease, lease_uri
 from fruits.ledger import Charge, Entry, entry_uri, reserve, settle
 from fruits.lifecycle import find_cluster, terminate_cluster
 from fruits.objects import delete, list_uris, read_json, write_bytes
 from fruits.settings import Settings
-from fruits.verdicts import GRACE, Sighting, judge
 from fruits.watchdog import LONGEST_CAP, WatchdogError, main, watch
 from local_cloud.cloud import LocalCloud
-from tests.fruits.lease_support import LAKE, age_lease, grant
+from tests.fruits.emr_support import request
+from tests.fruits.lease_support import LAKE, age_lease, grant, jump_clock
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
-CAP = timedelta(minutes=60)
-
-
-def lease(minutes_left: float) -> Lease:
-    """Return a lease that is over in some minutes, or was over some minutes ago."""
-    return Lease("token", 1, 30, 1.0, "USD", age=timedelta(minutes=30 - minutes_left))
-
-
-ENDED = Lease("token", 1, 30, 1.0, "USD", ended=True)
-
-
-def seen(age: float = 20, cluster_id: str = "j-1", **changes: Any) -> Sighting:
-    """Return a wanted cluster of *age* minutes, with *changes*."""
-    old = timedelta(minutes=age)
-    known: dict[str, Any] = {"token": "token", "cap": CAP, "lease": lease(10)}
-    return Sighting(cluster_id=cluster_id, created=NOW - old, age=old, **known | changes)
-
-
-def age_key(one: Sighting) -> tuple[datetime, str]:
-    """Return what orders clusters by age: of two of the same second, the later id counts."""
-    return one.created, one.cluster_id
-
-
-AGES = st.floats(0, 300)
-SIGHTINGS = st.lists(
-    st.builds(
-        seen,
-        age=AGES,
-        cluster_id=st.uuids().map(str),
-        token=st.sampled_from("abc"),
-        lease=st.none() | st.floats(-60, 60).map(lease),
-        unreadable=st.sampled_from(["", "SlowDown"]),
-    ),
-    max_size=8,
-    unique_by=lambda one: one.cluster_id,
-)
-
-
-class TestJudgement:
-    """Records in, verdicts out."""
-
-    def test_a_wanted_cluster_stays(self) -> None:
-        """A lease that runs, an age below the cap, the only one of its token: no reason to end."""
-        assert not judge([seen()])[0].ends
-
-    @pytest.mark.parametrize(
-        ("sighting", "reason"),
-        [
-            (seen(lease=lease(0)), "its lease of 30 min was renewed 30 min ago"),
-            (seen(lease=ENDED), "its lease was ended"),
-            (seen(lease=None), "it has no lease, 20 min after its creation"),
-            (seen(age=60), "it is 60 min old, its cap is 60 min"),
-            (seen(age=60, lease=None, unreadable="S3"), "it is 60 min old, its cap is 60 min"),
-        ],
-    )
-    def test_each_reason_ends_a_cluster_by_itself(self, sighting: Sighting, reason: str) -> None:
-        """A lease that is over or missing and a cap that is reached each suffice, and are named."""
-        assert judge([sighting])[0].reasons == (reason,)
-
-    def test_a_missing_lease_has_a_grace(self) -> None:
-        """A cluster whose lease cannot be seen yet is not ended in its first minutes."""
-        age = GRACE.total_seconds() / 60 - 1
-
-        assert not judge([seen(age=age, lease=None)])[0].ends
-
-    def test_an_unreadable_lease_ends_nothing(self) -> None:
-        """Trouble with S3 must not end a cluster that somebody may want."""
-        assert not judge([seen(lease=None, unreadable="SlowDown")])[0].ends
-
-    def test_the_newest_of_a_token_stays(self) -> None:
-        """Of two clusters of one token the older goes; those of other tokens do not count."""
-        older, newer = seen(21, "j-older"), seen(20, "j-newer")
-        other = seen(19, "j-other", token="another")
-
-        verdicts = judge([newer, older, other])
-
-        assert [verdict.ends for verdict in verdicts] == [False, True, False]
-        assert verdicts[1].reasons == ("j-newer is the newest cluster of its token",)
-
-    @given(SIGHTINGS)
-    def test_exactly_the_unwanted_go(self, sightings: list[Sighting]) -> None:
-        """The rules hold for every mixture of clusters, whatever their order."""
-        verdicts = judge(sightings)
-
-        assert [verdict.cluster_id for verdict in verdicts] == [s.cluster_id for s in sightings]
-        for one, verdict in zip(sightings, verdicts, strict=True):
-            over = one.lease is not None and one.lease.age >= timedelta(minutes=30)
-            lost = one.lease is None and not one.unreadable and one.age >= GRACE
-            younger = any(s.token == one.token and age_key(s) > age_key(one) for s in sightings)
-            assert verdict.ends == (over or lost or one.age >= one.cap or younger)
-
-    @given(SIGHTINGS)
-    def test_no_token_keeps_two(self, sightings: list[Sighting]) -> None:
-        """At most one cluster of a token survives a look."""
-        kept = [verdict.token for verdict in judge(sightings) if not verdict.ends]
-
-        assert len(kept) == len(set(kept))
 
 
 @pytest.fixture
@@ -137,21 +38,13 @@ def emr(cloud: LocalCloud) -> Iterator[Any]:
 def create(emr: Any, protected: bool = False, lake: str = LAKE, **tags: str) -> str:
     """Create a cluster; the tags token, cap and generation are ours."""
     named = {"token": TOKEN_TAG, "cap": CAP_TAG, "generation": GENERATION_TAG}
-    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
-    answer = emr.run_job_flow(
-        Name=cluster_name(tags.get("token", "else")),
-        ReleaseLabel="emr-spark-8.1.0",
+    asked = request(
+        tags.get("token", "else"),
         LogUri=f"{lake}/logs/",
-        JobFlowRole="EMR_EC2_DefaultRole",
-        ServiceRole="EMR_DefaultRole_V2",
-        Instances={
-            "InstanceGroups": [machine],
-            "KeepJobFlowAliveWhenNoSteps": True,
-            "TerminationProtected": protected,
-        },
         Tags=[{"Key": named.get(key, key), "Value": value} for key, value in tags.items()],
     )
-    return str(answer["JobFlowId"])
+    asked["Instances"]["TerminationProtected"] = protected
+    return str(emr.run_job_flow(**asked)["JobFlowId"])
 
 
 def lapse(cloud: LocalCloud, token: str) -> None:
@@ -222,15 +115,9 @@ class TestDeeds:
         self, emr: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """EMR says how old a cluster is: this machine's clock may be days ahead."""
-
-        class Jumped(datetime):
-            @classmethod
-            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-                return datetime.now(tz) + timedelta(days=3)
-
         grant("young")
         young = create(emr, token="young", cap="60")
-        monkeypatch.setattr("fruits.objects.datetime", Jumped)
+        jump_clock(monkeypatch, timedelta(days=3))
 
         assert watch(Settings())["findings"] == []
         assert not is_ending(emr, young)

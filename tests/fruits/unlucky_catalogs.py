@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
@@ -16,6 +16,10 @@ from fruits.commits import commit_features, commit_removals
 from fruits.component_commits import commit_components
 from fruits.lake import open_catalog
 
+if TYPE_CHECKING:  # a process that is killed needs no pytest
+    import pytest
+
+CATALOG = "PYICEBERG_CATALOG__FRUITS__"
 KILLED = 137
 _steps = itertools.count(1)
 _killed_at = 0
@@ -68,6 +72,13 @@ def commit(catalog: Catalog, task: str, uris: list[str]) -> None:
         commit_features(catalog, *uris, max_quarantine_share=0.5)
     else:
         commit_components(catalog, uris[0])
+
+
+def unlucky(monkeypatch: pytest.MonkeyPatch, name: str) -> Catalog:
+    """Open the catalog as the class *name* of this module."""
+    monkeypatch.delenv(f"{CATALOG}TYPE")
+    monkeypatch.setenv(f"{CATALOG}PY_CATALOG_IMPL", f"{__name__}.{name}")
+    return open_catalog()
 
 
 class LosingCatalog(SqlCatalog):

@@ -106,6 +106,14 @@ def cluster_in(emr: Any, wait_for: WaitFor) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def ready(emr: Any, job_flow: JobFlow, cluster_in: Callable[..., Any]) -> str:
+    """Return the id of a cluster that waits for steps."""
+    cluster_id: str = emr.run_job_flow(**job_flow())["JobFlowId"]
+    cluster_in(cluster_id, "WAITING")
+    return cluster_id
+
+
+@pytest.fixture
 def step_in(emr: Any, wait_for: WaitFor) -> Callable[..., dict[str, Any]]:
     """Return a function that waits for a step's state and returns the step."""
 

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from local_cloud.cloud import LocalCloud
-from local_cloud.emr import journal, processes
+from local_cloud.emr import journal
 from local_cloud.emr.programs import cluster_mark, step_mark
+from tests.local_cloud.living import lives, session_of, with_marker
 
 CORE = {
     "InstanceGroups": [
@@ -36,14 +37,6 @@ def bootstrap(s3: Any) -> Callable[..., dict[str, Any]]:
         return {"Name": name, "ScriptBootstrapAction": {"Path": path, "Args": list(args)}}
 
     return make
-
-
-@pytest.fixture
-def ready(emr: Any, job_flow: Any, cluster_in: Any) -> str:
-    """Return the id of a cluster that waits for steps."""
-    cluster_id: str = emr.run_job_flow(**job_flow())["JobFlowId"]
-    cluster_in(cluster_id, "WAITING")
-    return cluster_id
 
 
 def add(emr: Any, cluster_id: str, *steps: dict[str, Any]) -> list[str]:
@@ -109,12 +102,12 @@ def test_daemon_of_a_bootstrap_action_can_shut_the_cluster_down(
     request = job_flow(BootstrapActions=[bootstrap(script)])
     cluster_id = emr.run_job_flow(**request)["JobFlowId"]
     cluster_in(cluster_id, "WAITING")
-    assert processes.with_marker(cluster_mark(cluster_id))
+    assert with_marker(cluster_mark(cluster_id))
     (tmp_path / "now").touch()
 
     cluster = cluster_in(cluster_id, "TERMINATED_WITH_ERRORS")
     assert cluster["Status"]["StateChangeReason"]["Code"] == "INSTANCE_FAILURE"
-    assert not processes.with_marker(cluster_mark(cluster_id))
+    assert not with_marker(cluster_mark(cluster_id))
 
 
 def test_shutdown_does_not_end_a_protected_cluster(
@@ -246,7 +239,7 @@ def test_stopping_the_cloud_ends_steps_and_brings_their_logs(
         wait_for(lambda: list(tmp_path.rglob("stdout")))
         wait_for(lambda: next(tmp_path.rglob("stdout")).read_text() == "begun\n")
 
-    assert not processes.with_marker(cluster_mark(cluster_id))
+    assert not with_marker(cluster_mark(cluster_id))
     log = next((tmp_path / "s3" / "fruits-lake" / "logs").rglob("stdout.gz"))
     assert gzip.decompress(log.read_bytes()) == b"begun\n"
 
@@ -275,7 +268,7 @@ def test_cancelling_leaves_no_process(
 
     assert answer["CancelStepsInfoList"] == [{"StepId": step_id, "Status": "SUBMITTED"}]
     step_in(ready, step_id, "CANCELLED")
-    assert not any(_runs(process) for process in tree)
+    assert not any(lives(process) for process in tree)
     again = emr.cancel_steps(ClusterId=ready, StepIds=[step_id])["CancelStepsInfoList"][0]
     assert (again["Status"], "CANCELLED" in again["Reason"]) == ("FAILED", True)
 
@@ -289,7 +282,7 @@ def test_terminating_leaves_no_process(
     emr.terminate_job_flows(JobFlowIds=[ready])
     cluster_in(ready, "TERMINATED")
 
-    assert not any(_runs(process) for process in tree)
+    assert not any(lives(process) for process in tree)
     states = [one["Status"]["State"] for one in emr.list_steps(ClusterId=ready)["Steps"]]
     assert states == ["CANCELLED", "INTERRUPTED"]
 
@@ -324,22 +317,7 @@ def test_job_does_not_see_the_developers_environment(
 
 def _tree(step_id: str) -> list[Any] | None:
     """Return the 4 processes of TREE once all have started, with the one that dropped its mark."""
-    found = processes.with_marker(step_mark(step_id))
+    found = with_marker(step_mark(step_id))
     sessions = {os.getsid(process.pid) for process in found}
-    family = [p for p in psutil.process_iter() if _session(p) in sessions]
+    family = [p for p in psutil.process_iter() if session_of(p) in sessions]
     return family if len(family) == 4 else None
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Say whether a process does anything: a zombie only waits for its parent to look."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid)
-    except ProcessLookupError:
-        return None

@@ -63,14 +63,6 @@ def raw() -> Any:
     return boto3.client("emr", config=Config(parameter_validation=False))
 
 
-@pytest.fixture
-def ready(emr: Any, job_flow: Any, cluster_in: Any) -> str:
-    """Return the id of a cluster that waits for steps."""
-    cluster_id: str = emr.run_job_flow(**job_flow())["JobFlowId"]
-    cluster_in(cluster_id, "WAITING")
-    return cluster_id
-
-
 def test_every_supported_action_is_carried_out() -> None:
     """The list of supported parameters and the table of actions name the same actions."""
     assert set(HONOURED) == set(ACTIONS)

@@ -18,6 +18,7 @@ from local_cloud import background
 from local_cloud.emr import journal, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from local_cloud.lock import holder
+from tests.local_cloud.living import with_marker
 
 SERVE = [sys.executable, "-m", "local_cloud", "serve"]
 
@@ -57,10 +58,10 @@ def test_running_step_comes_back_failed(
     steps = [step("setsid sleep 1000 & sleep 1000"), step("true")]
     cluster_id = boto3.client("emr").run_job_flow(**job_flow(Steps=steps))["JobFlowId"]
     first = boto3.client("emr").list_steps(ClusterId=cluster_id)["Steps"][1]["Id"]
-    wait_for(lambda: len(processes.with_marker(step_mark(first))) >= 2)
+    wait_for(lambda: len(with_marker(step_mark(first))) >= 2)
     ports = (tmp_path / "ports.json").read_text()
     kill(server)
-    assert len(processes.with_marker(step_mark(first))) >= 2
+    assert len(with_marker(step_mark(first))) >= 2
     serve()
 
     emr = boto3.client("emr")
@@ -71,7 +72,7 @@ def test_running_step_comes_back_failed(
     details = emr.describe_step(ClusterId=cluster_id, StepId=first)["Step"]["Status"]
     assert "restarted" in details["FailureDetails"]["Reason"]
     assert details["FailureDetails"]["LogFile"].endswith(f"{first}/stderr.gz")
-    assert not processes.with_marker(step_mark(first))
+    assert not with_marker(step_mark(first))
     assert (tmp_path / "ports.json").read_text() == ports
 
 
@@ -92,10 +93,10 @@ def test_daemon_of_a_node_lives_on_and_still_shuts_down(
     serve()
 
     assert state() == "WAITING"
-    assert processes.with_marker(cluster_mark(cluster_id))
+    assert with_marker(cluster_mark(cluster_id))
     (tmp_path / "now").touch()
     wait_for(lambda: state() == "TERMINATED_WITH_ERRORS")
-    assert not processes.with_marker(cluster_mark(cluster_id))
+    assert not with_marker(cluster_mark(cluster_id))
 
 
 def test_nothing_is_forgotten(serve: Any, job_flow: Any, wait_for: Any, tmp_path: Path) -> None:
@@ -140,24 +141,23 @@ def test_reused_pid_is_never_killed() -> None:
         reused = type(recorded)(bystander.pid, recorded.started_at - 60)
         processes.end_tree(("EMR_STEP_ID", "s-none"), [reused])
 
-        assert processes.is_alive(recorded)
-        assert not processes.is_alive(reused)
+        assert bystander.poll() is None
     finally:
         bystander.kill()
         bystander.wait()
 
 
-def test_end_tree_waits_for_the_last_process() -> None:
+def test_end_tree_waits_for_the_last_process(wait_for: Any) -> None:
     """A tree that ignores SIGTERM is gone when end_tree returns, children included."""
-    mark = {"EMR_STEP_ID": f"s-{os.getpid()}"}
+    mark = ("EMR_STEP_ID", f"s-{os.getpid()}")
     command = ["bash", "-c", "trap '' TERM; (trap '' TERM; sleep 1000) & sleep 1000; sleep 1000"]
-    root = subprocess.Popen(command, env=os.environ | mark, start_new_session=True)
+    root = subprocess.Popen(command, env=os.environ | dict([mark]), start_new_session=True)
     known = processes.identify(root.pid)
-    while len(psutil.Process(root.pid).children(recursive=True)) < 2:
-        pass
-    processes.end_tree(("EMR_STEP_ID", f"s-{os.getpid()}"), [known], grace=0.2)
+    wait_for(lambda: len(psutil.Process(root.pid).children(recursive=True)) >= 2)
 
-    assert not processes.with_marker(("EMR_STEP_ID", f"s-{os.getpid()}"))
+    processes.end_tree(mark, [known], grace=0.2)
+
+    assert not with_marker(mark)
     assert root.wait() == -signal.SIGKILL
 
 

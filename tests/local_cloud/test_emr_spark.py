@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from local_cloud.cloud import LocalCloud
-from local_cloud.emr import processes, spark
+from local_cloud.emr import spark
 from local_cloud.emr.model import Cluster
 from local_cloud.emr.programs import step_mark
+from tests.local_cloud.living import with_marker
 
 JOB = """
 import sys
@@ -69,7 +70,7 @@ def test_spark_step_runs_and_dies_whole(
     step_id = emr.list_steps(ClusterId=cluster_id)["Steps"][0]["Id"]
     stdout = cloud.folder / "emr/clusters" / cluster_id / "steps" / step_id / "stdout"
     wait_for(lambda: "staying" in (stdout.read_text() if stdout.exists() else ""), seconds=90)
-    commands = {p.name() for p in processes.with_marker(step_mark(step_id))}
+    commands = {p.name() for p in with_marker(step_mark(step_id))}
     began = emr.cancel_steps(ClusterId=cluster_id, StepIds=[step_id])["CancelStepsInfoList"]
     step_in(cluster_id, step_id, "CANCELLED")
 
@@ -77,7 +78,7 @@ def test_spark_step_runs_and_dies_whole(
     assert "java" in commands
     controller = read_log(f"logs/{cluster_id}/steps/{step_id}/controller.gz")
     assert "--deploy-mode cluster is not applied" in controller
-    assert not processes.with_marker(step_mark(step_id))
+    assert not with_marker(step_mark(step_id))
     assert stdout.read_text().splitlines()[:2] == ["sum 90", f"said a b=c local[{spark.cores()},4]"]
     listed = s3.list_objects_v2(Bucket="fruits-lake", Prefix="out/")["Contents"]
     names = [Path(found["Key"]).name for found in listed]

@@ -11,7 +11,7 @@ import pytest
 
 from local_cloud import airflow as local_airflow
 from local_cloud.airflow import AirflowError, LocalAirflow
-from local_cloud.emr.processes import session_of
+from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
 # ignores SIGTERM, hides its environment's marks from nobody, and lives until it is killed.
@@ -42,14 +42,6 @@ def tasks(airflow: LocalAirflow) -> list[psutil.Process]:
     """Return the processes that left their process group."""
     every = [one for name in local_airflow.PROCESSES for one in airflow.processes(name)]
     return [one for one in every if os.getpgid(one.pid) == one.pid != session_of(one)]
-
-
-def lives(process: psutil.Process) -> bool:
-    """Say whether the process still does something."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_killed_process_takes_its_tasks_along(airflow: LocalAirflow) -> None:

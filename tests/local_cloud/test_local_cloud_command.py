@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from local_cloud.cloud import FOLDER_MARK, LocalCloud
-from local_cloud.emr.processes import with_marker
 from local_cloud.lock import FolderInUseError
 from local_cloud.samples import SIZE, draw_samples
 from local_cloud.sync import mirror
+from tests.local_cloud.living import with_marker
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,7 +19,7 @@ import pytest
 from fruits.settings import Settings, load_settings
 from local_cloud.cloud import LocalCloud
 from local_cloud.s3 import ObjectStorage, free_port
-from tests.conftest import s3_environment
+from tests.conftest import serving
 from tests.fruits.emr_support import cloud_in_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,7 @@ def lake(folder: Path) -> Iterator[ObjectStorage]:
     from fruits.lake import ensure_tables, open_catalog
     from fruits.page import readings
 
-    with ObjectStorage(folder / "s3") as storage, pytest.MonkeyPatch.context() as environment:
-        storage.make_bucket("fruits-images")
-        storage.make_bucket("fruits-lake")
-        for name, value in s3_environment(storage.endpoint_url, folder).items():
-            environment.setenv(name, value)
+    with serving(folder) as storage:
         readings._catalog.cache_clear()
         ensure_tables(open_catalog())
         yield storage

@@ -10,15 +10,14 @@ import numpy as np
 from pyiceberg.catalog import Catalog
 
 from fruits.batch_reports import gather, render
-from fruits.clusters import BATCH_TAG, TOKEN_TAG, cluster_name
+from fruits.clusters import BATCH_TAG, TOKEN_TAG
 from fruits.commits import commit_features
 from fruits.component_commits import commit_components
 from fruits.reports import RunFacts, run_row
 from fruits.settings import Settings
-from tests.fruits import lake_support
-from tests.fruits.emr_support import until
-from tests.fruits.lake_support import featurized, manifest_uri, put, sensed
-from tests.page.scenes import LABELS, LAKE, MODEL, add_model
+from tests.fruits.emr_support import cluster_state, request, step, until
+from tests.fruits.lake_support import featurized, manifest_uri, put, reduced, sensed
+from tests.page.scenes import LABELS, MODEL, add_model
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 BATCH = f"{NOW:%Y%m%dT%H%M%S}-1a2b3c4d"
@@ -112,37 +111,21 @@ def _components(catalog: Catalog) -> None:
             row["components"] = random.normal(centres[row["label"]], (1.2, 0.8)).tolist()
         return rows
 
-    commit_components(catalog, lake_support.reduced(catalog, BATCH, "1.1", edit=spread))
+    commit_components(catalog, reduced(catalog, BATCH, "1.1", edit=spread))
 
 
 def _cluster(settings: Settings) -> str:
     """Let a cluster run two short steps and end; return its id."""
     emr = boto3.client("emr", region_name=settings.region)
     steps = [
-        {
-            "Name": f"{name} {BATCH} 1.1",
-            "ActionOnFailure": "CONTINUE",
-            "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["bash", "-c", f"sleep {long}"]},
-        }
+        step(f"sleep {long}", f"{name} {BATCH} 1.1")
         for name, long in (("featurize", 4), ("pca", 2))
     ]
-    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
-    cluster_id: str = emr.run_job_flow(
-        Name=cluster_name(BATCH),
-        ReleaseLabel="emr-spark-8.1.0",
-        LogUri=f"{LAKE}/logs/",
-        JobFlowRole="EMR_EC2_DefaultRole",
-        ServiceRole="EMR_DefaultRole_V2",
-        Instances={"InstanceGroups": [machine], "KeepJobFlowAliveWhenNoSteps": False},
-        Steps=steps,
-        Tags=[{"Key": key, "Value": BATCH} for key in (TOKEN_TAG, BATCH_TAG)],
-    )["JobFlowId"]
-
-    def state() -> str:
-        described = emr.describe_cluster(ClusterId=cluster_id)
-        return str(described["Cluster"]["Status"]["State"])
-
-    until(lambda: state() == "TERMINATED", 90)
+    tags = [{"Key": key, "Value": BATCH} for key in (TOKEN_TAG, BATCH_TAG)]
+    asked = request(BATCH, Steps=steps, Tags=tags)
+    asked["Instances"]["KeepJobFlowAliveWhenNoSteps"] = False
+    cluster_id: str = emr.run_job_flow(**asked)["JobFlowId"]
+    until(lambda: cluster_state(emr, cluster_id) == "TERMINATED", 90)
     return cluster_id
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 
 from fruits.batches import Batch, batch_id
-from fruits.clusters import BATCH_TAG, CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name
+from fruits.clusters import BATCH_TAG, CAP_TAG, GENERATION_TAG, TOKEN_TAG
 from fruits.lake import (
     FEATURE_MODEL,
     MODEL_VERSIONS,
@@ -35,6 +35,7 @@ from fruits.runs import record_runs
 from fruits.scatters import Scatter, write_scatter
 from fruits.sensings import remember_sensing
 from fruits.settings import Settings
+from tests.fruits.emr_support import request, step
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LAKE = "s3://fruits-lake"
@@ -197,22 +198,12 @@ def add_sensing(batch: str, **counts: int) -> None:
 def start_cluster(token: str, settings: Settings) -> str:
     """Let a cluster of ours run a featurize step that takes long; return its id."""
     tags = {TOKEN_TAG: token, BATCH_TAG: token, GENERATION_TAG: "1", CAP_TAG: "120"}
-    machine = {"InstanceRole": "MASTER", "InstanceType": "m5.xlarge", "InstanceCount": 1}
-    step = {
-        "Name": f"featurize {token} 1.1",
-        "ActionOnFailure": "CONTINUE",
-        "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["bash", "-c", "sleep 600"]},
-    }
-    answer = boto3.client("emr", region_name=settings.region).run_job_flow(
-        Name=cluster_name(token),
-        ReleaseLabel="emr-spark-8.1.0",
-        LogUri=f"{LAKE}/logs/",
-        JobFlowRole="EMR_EC2_DefaultRole",
-        ServiceRole="EMR_DefaultRole_V2",
-        Instances={"InstanceGroups": [machine], "KeepJobFlowAliveWhenNoSteps": True},
-        Steps=[step],
+    asked = request(
+        token,
+        Steps=[step("sleep 600", f"featurize {token} 1.1")],
         Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
     )
+    answer = boto3.client("emr", region_name=settings.region).run_job_flow(**asked)
     grant_lease(LAKE, Lease(token, 1, minutes=30, worst_case=PROMISE, currency="USD"))
     work = Batch(LAKE, token).numbered(1, 1).work("featurize")
     progress = {"step": "featurize", "done": 5480, "total": 12_640, "eta_seconds": 96.0}

@@ -27,50 +27,10 @@ from fruits_jobs.statistics_cache import (
     file_statistics,
 )
 from fruits_jobs.statistics_entries import BadEntry, entry_bytes, read_entry
+from tests.spark_jobs.feature_days import DAYS, SEEDS, D, happen, vectors
 from tests.spark_jobs.feature_tables import LAKE, REGION, FeatureTable
 
-D = 6
 NUMBERS = itertools.count()  # each example of a property has a folder of its own
-SEEDS = st.integers(0, 2**32 - 1)
-KINDS = ("relu", "offset", "constant column", "identical", "tiny", "two values")
-DAYS = st.tuples(st.sampled_from(["add", "add", "remove", "replace"]), SEEDS)
-
-
-def vectors(n: int, seed: int, kind: str = "relu") -> np.ndarray:
-    """Return float32[n, 6] of a kind that has hurt somebody's PCA."""
-    random = np.random.default_rng(seed)
-    mixed = random.normal(size=(n, D)) @ np.random.default_rng(1).normal(size=(D, D))
-    if kind == "offset":
-        return (mixed * 0.01 + 1000).astype(np.float32)
-    if kind == "constant column":
-        mixed[:, 2] = 0.5
-    if kind == "identical":
-        mixed[:] = mixed[:1]
-    if kind == "tiny":
-        mixed *= 1e-20
-    if kind == "two values":
-        mixed = np.sign(mixed)
-    return np.maximum(mixed + 0.3, 0).astype(np.float32)
-
-
-def happen(table: FeatureTable, day: tuple[str, int]) -> None:
-    """Let a random add, removal or replacement happen to *table*."""
-    what, seed = day
-    random = np.random.default_rng(seed)
-    count = len(table.images)
-    kind = KINDS[seed % len(KINDS)]
-    if what == "add" or not count:
-        table.add(vectors(int(random.integers(1, 40)), seed, kind))
-        return
-    # Now and then a whole file, or all there is.
-    chosen = random.random(count) < random.choice([0.05, 0.5, 1.0])
-    if random.random() < 0.3:
-        first = len(next(iter(table.files.values()))[0])
-        chosen = np.arange(count) < first
-    if what == "replace":
-        table.replace(chosen, vectors(int(chosen.sum()), seed, kind)) if chosen.any() else None
-    else:
-        table.remove(~chosen)
 
 
 def opened(table: FeatureTable) -> StatisticsCache:
@@ -337,7 +297,7 @@ def test_the_driver_adds_up_a_handful_whatever_the_number_of_tasks(spark, table,
         added.append(None)  # a worker has a list of its own
         return one + other
 
-    monkeypatch.setattr(statistics_cache, "SMALLEST_TASK", 1)
+    monkeypatch.setattr(statistics_cache, "SMALLEST_SHARE", 1)
     monkeypatch.setattr(statistics_cache, "PARTITIONS_PER_CORE", 20)
     monkeypatch.setattr(statistics_cache, "add", add_here)
     done = spark.sparkContext.accumulator(0)

@@ -19,8 +19,8 @@ from fruits_jobs.bases import CannotFit
 from fruits_jobs.objects import open_parquet, write_bytes
 from fruits_jobs.statistics_cache import RowsDiffer
 from pca import pca
+from tests.spark_jobs.feature_days import DAYS, happen
 from tests.spark_jobs.feature_tables import REGION, FeatureTable, parquet_bytes
-from tests.spark_jobs.test_job_statistics_cache import DAYS, happen
 
 NUMBERS = itertools.count()
 TARGET = ("--variance-target", "0.9")

@@ -18,9 +18,9 @@ from sklearn.decomposition import PCA
 
 from fruits_jobs.arguments import pca_parser
 from fruits_jobs.bases import CannotFit
-from fruits_jobs.schemas import COMPONENTS, FEATURES, float_lists
+from fruits_jobs.schemas import COMPONENTS
 from pca import pca
-from tests.spark_jobs.batches import manifest_row
+from tests.spark_jobs.feature_tables import feature_rows
 
 LAKE = "s3://fruits-lake"
 TABLE = "tables/features/data/feature_model=m/b"
@@ -37,7 +37,10 @@ def commit(storage) -> Callable[..., np.ndarray]:
         listed, first = [], 0
         for index, part in enumerate(np.array_split(X, files)):
             path = lake / TABLE / f"{index}.parquet"
-            pq.write_table(feature_rows(part, first), path, row_group_size=40)
+            # The first image of a file is not of the first label.
+            keys = [f"run/{9 - i % 5}/{first + i:04d}.jpg" for i in range(len(part))]
+            rows = feature_rows([(key, "etag") for key in keys], part)
+            pq.write_table(rows, path, row_group_size=40)
             first += len(part)
             uri = f"{LAKE}/{TABLE}/{index}.parquet"
             listed.append({"uri": uri, "rows": len(part), "bytes": path.stat().st_size})
@@ -47,15 +50,6 @@ def commit(storage) -> Callable[..., np.ndarray]:
         return X
 
     return write
-
-
-def feature_rows(X: np.ndarray, first: int) -> pa.Table:
-    """Return feature rows of those vectors; the first image of a file is not the first label."""
-    rows = [manifest_row(f"run/{9 - i % 5}/{first + i:04d}.jpg", b"x") for i in range(len(X))]
-    more = {"width": 100, "height": 100, "feature_model": "m", "batch": "b"}
-    table = pa.Table.from_pylist([row | more for row in rows])
-    features = float_lists(np.ascontiguousarray(X))
-    return table.append_column("features", features).select(FEATURES.names).cast(FEATURES)
 
 
 def arguments(*more: str):

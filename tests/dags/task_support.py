@@ -1,0 +1,40 @@
+"""What the tests of cluster tasks share: a promise, a context, the task that creates a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fruits.leases import Lease, grant_lease
+from tests.fruits.emr_support import REGION, request
+
+LAKE = "s3://fruits-lake"
+
+
+class TaskInstance:
+    """What a task tells of itself beside its answer: the parameters of its links."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self.links[key] = value
+
+
+def context(**params: Any) -> dict[str, Any]:
+    """Return what a task of a run with *params* is given."""
+    return {"params": params, "ti": TaskInstance()}
+
+
+def reserve(token: str, generation: int = 1) -> dict[str, Any]:
+    """Grant the lease as reserve_cluster does, and return what it returns."""
+    grant_lease(LAKE, Lease(token, generation, 30, 1.0, "USD"))
+    return {"token": token, "generation": generation, "request": request(token)}
+
+
+def create(reserved: dict[str, Any], given: dict[str, Any] | None = None) -> str:
+    """Run create_cluster."""
+    from fruits.operators import CreateClusterOperator
+
+    task = CreateClusterOperator(task_id="create_cluster", reserved=reserved, region_name=REGION)
+    return task.execute(given or context())  # type: ignore[arg-type]

@@ -1,0 +1,223 @@
+"""The task that runs a step: one try counts, and no other runs beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from fruits.claims import ClaimLostError
+from fruits.lifecycle import ClusterFailedError, create_cluster, emr_client, terminate_cluster
+from fruits.step_runs import SeenStep, StepFailedError, keep_alive, seen_steps
+from local_cloud.cloud import LocalCloud
+from local_cloud.emr.server import EmrEndpoint
+from tests.dags.task_support import context, create, reserve
+from tests.fruits.emr_support import POLL, REGION, cluster_state, step, step_state, until
+
+pytestmark = pytest.mark.usefixtures("outside_of_airflow")
+
+
+def run_step(
+    reserved: dict[str, Any],
+    cluster_id: str,
+    command: str = "true",
+    *,
+    name: str = "featurize",
+    last: bool = False,
+    **params: Any,
+) -> dict[str, str]:
+    """Run a waiting task whose step is a shell *command*."""
+    from fruits.sensors import StepSensor
+
+    def build(settings: Any, staged: Any, attempt: Any, model: str) -> dict[str, Any]:
+        return step(command, f"{name} {attempt.batch.id} {attempt.name}")
+
+    task = StepSensor(
+        task_id=name,
+        step=name,
+        wanted_by="wanted",
+        build_step=build,
+        found={"wanted": True, "batch": reserved["token"], "feature_model": "model"},
+        staged={},
+        reserved=reserved,
+        last=last,
+        job_flow_id=cluster_id,
+        poke_interval=POLL,
+        region_name=REGION,
+    )
+    return task.execute(context(**params))  # type: ignore[arg-type]
+
+
+def tries(emr: Any, cluster_id: str, token: str) -> list[SeenStep]:
+    """Return the tries at the step, the first one first."""
+    seen = seen_steps(emr, cluster_id, "featurize", token)
+    return sorted(seen, key=lambda one: (one.generation, one.number))
+
+
+def _failure(
+    reserved: dict[str, Any], cluster_id: str, command: str, **how: Any
+) -> StepFailedError:
+    with pytest.raises(StepFailedError) as failure:
+        run_step(reserved, cluster_id, command, **how)
+    return failure.value
+
+
+@pytest.fixture
+def ready(cloud: LocalCloud) -> Callable[[str], tuple[dict[str, Any], str]]:
+    """Return a function that reserves and creates a cluster for a token."""
+
+    def make(token: str) -> tuple[dict[str, Any], str]:
+        reserved = reserve(token)
+        return reserved, create_cluster(REGION, reserved["request"], token)
+
+    return make
+
+
+def test_a_completed_step_is_adopted(emr: Any, ready: Any) -> None:
+    """A retry after a lost state finds the work done."""
+    reserved, cluster_id = ready("done")
+    first = run_step(reserved, cluster_id)
+
+    assert run_step(reserved, cluster_id) == first
+    assert first["attempt"] == "1.1"
+    assert len(tries(emr, cluster_id, "done")) == 1
+
+
+def test_a_live_step_is_adopted(emr: Any, ready: Any) -> None:
+    """The task that added it was killed; its retry waits for the same step."""
+    reserved, cluster_id = ready("alive")
+    added = emr.add_job_flow_steps(
+        JobFlowId=cluster_id, Steps=[step("sleep 0.5", "featurize alive 1.1")]
+    )["StepIds"]
+
+    assert run_step(reserved, cluster_id)["step_id"] == added[0]
+
+
+def test_a_failed_step_has_one_more_try_on_the_same_cluster(emr: Any, ready: Any) -> None:
+    """The first failure may pass, the second is final; each try has folders of its own."""
+    reserved, cluster_id = ready("twice-failed")
+
+    failures = [_failure(reserved, cluster_id, "exit 1") for _ in range(3)]
+
+    assert [failure.transient for failure in failures] == [True, False, False]
+    seen = tries(emr, cluster_id, "twice-failed")
+    assert [(one.generation, one.number) for one in seen] == [(1, 1), (1, 2)]
+    assert "same cluster" in str(failures[0])
+    assert "clear this task together with its downstream tasks" in str(failures[1])
+
+
+def test_the_second_try_can_succeed(emr: Any, ready: Any) -> None:
+    """Its attempt is the one that is committed."""
+    reserved, cluster_id = ready("recovered")
+    _failure(reserved, cluster_id, "exit 1")
+
+    assert run_step(reserved, cluster_id, "true")["attempt"] == "1.2"
+
+
+def test_the_last_step_takes_its_cluster_with_it(emr: Any, ready: Any) -> None:
+    """Failed or not, nothing comes after it: the cluster ends, and only a clear helps."""
+    reserved, cluster_id = ready("last-step")
+
+    failure = _failure(reserved, cluster_id, "exit 1", name="pca", last=True)
+
+    assert not failure.transient
+    until(lambda: cluster_state(emr, cluster_id).startswith("TERMINATED"))
+
+
+def test_a_new_generation_leaves_no_old_step_running(emr: Any, ready: Any) -> None:
+    """The run was cleared while its step ran: the old step ends before the new one begins."""
+    _, cluster_id = ready("cleared")
+    old = emr.add_job_flow_steps(
+        JobFlowId=cluster_id, Steps=[step("sleep 300", "featurize cleared 1.1")]
+    )["StepIds"][0]
+    until(lambda: step_state(emr, cluster_id, old) == "RUNNING")
+
+    answer = run_step(reserve("cleared", 2), cluster_id)
+
+    assert answer["attempt"] == "2.1"
+    assert step_state(emr, cluster_id, old) == "CANCELLED"
+
+
+def test_a_last_step_that_is_cleared_finds_its_cluster_alive(emr: Any, ready: Any) -> None:
+    """The cluster was told to end after the old one, but gets the new one before it ends."""
+    _, cluster_id = ready("cleared-last")
+    old = emr.add_job_flow_steps(
+        JobFlowId=cluster_id, Steps=[step("sleep 300", "pca cleared-last 1.1")]
+    )["StepIds"][0]
+    until(lambda: step_state(emr, cluster_id, old) == "RUNNING")
+    keep_alive(emr, cluster_id, alive=False)
+
+    answer = run_step(reserve("cleared-last", 2), cluster_id, name="pca", last=True)
+
+    assert answer["attempt"] == "2.1"
+    assert step_state(emr, cluster_id, old) == "CANCELLED"
+    until(lambda: cluster_state(emr, cluster_id).startswith("TERMINATED"))
+
+
+def test_a_step_that_outlives_the_cap_is_cancelled(
+    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cap counts from the cluster's creation, by EMR's clock; an adopted step ends too."""
+    from airflow.sdk.exceptions import AirflowSensorTimeout
+
+    passed = [0.0]
+    services = {"AWS_ENDPOINT_URL_S3": cloud.storage.endpoint_url}
+    folder, buckets = tmp_path / "emr", cloud.storage.folder
+    with EmrEndpoint(folder, buckets, services, clock=lambda: time.time() + passed[0]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", server.endpoint_url)
+        reserved, emr = reserve("hanging"), emr_client(REGION)
+        cluster_id = create(reserved)
+        step_id = emr.add_job_flow_steps(
+            JobFlowId=cluster_id,
+            Steps=[step("sleep 300", "featurize hanging 1.1")],  # type: ignore[list-item]
+        )["StepIds"][0]
+        until(lambda: step_state(emr, cluster_id, step_id) == "RUNNING")
+        passed[0] = 121
+
+        with pytest.raises(AirflowSensorTimeout, match="cap of 2 minutes"):
+            run_step(reserved, cluster_id, cap_minutes=2, idle_minutes=1)
+
+        until(lambda: step_state(emr, cluster_id, step_id) == "CANCELLED")
+
+
+def test_no_step_is_added_to_a_cluster_that_ends(emr: Any, ready: Any) -> None:
+    """It would never run; a retry of the task would find the same."""
+    reserved, cluster_id = ready("ending")
+    terminate_cluster(emr, cluster_id, timeout=30, poll=POLL)
+
+    with pytest.raises(ClusterFailedError):
+        run_step(reserved, cluster_id)
+
+
+def test_a_task_of_an_older_generation_adds_nothing(emr: Any, ready: Any) -> None:
+    """It sees its step cancelled by the new generation, and must not try it again."""
+    old, cluster_id = ready("woken")
+    reserve("woken", 2)
+
+    with pytest.raises(ClaimLostError):
+        run_step(old, cluster_id)
+    assert tries(emr, cluster_id, "woken") == []
+
+
+def test_an_s3_that_does_not_answer_once_ends_no_wait(
+    emr: Any, ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease lasts for several looks: one that cannot renew it is no failure."""
+    from fruits import claims
+
+    reserved, cluster_id = ready("deaf")
+    answers = iter([None, ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")])
+    real = claims.renew_claim
+
+    def renew(lake: str, its: Any) -> None:
+        if error := next(answers, None):
+            raise error
+        real(lake, its)
+
+    monkeypatch.setattr(claims, "renew_claim", renew)
+
+    assert run_step(reserved, cluster_id, "sleep 0.3")["attempt"] == "1.1"
