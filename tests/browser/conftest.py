@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowRuns]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterator[AirflowRuns]:
     """Run a new Airflow over a bucket with a few images, of which one is broken."""
     folder = tmp_path_factory.mktemp("cloud")
     with LocalCloud(folder) as cloud, pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowRuns]:
             "FRUITS_WEIGHTS": "seeded",
             "FRUITS_MAX_QUARANTINE_SHARE": "0.2",
             "FRUITS_NODE_PYTHON": sys.executable,
-            "FRUITS_CACHE_FOLDER": str(tmp_path_factory.mktemp("cache")),
+            "FRUITS_CACHE_FOLDER": str(cache_folder),
             "FRUITS_POLL_SECONDS": "0.5",
             "FRUITS_PRICES_MAX_AGE_DAYS": "36500",
         }

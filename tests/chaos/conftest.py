@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,9 @@ from tests.chaos.watchdogs import Watchdog
 
 
 @pytest.fixture(scope="package")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterator[Lab]:
     """Run the lab, with three images already ingested by a run that nothing disturbed."""
-    with open_lab(tmp_path_factory.mktemp("lab")) as lab:
+    with open_lab(tmp_path_factory.mktemp("lab"), cache_folder) as lab:
         lab.wait_until(lambda: _known(lab), 60, "both DAGs are known")
         # These cases have a watchdog of their own, which can be killed and switched off.
         lab.pause(True, WATCHDOG)

@@ -316,9 +316,8 @@ class Lab:
 
 
 @contextmanager
-def open_lab(folder: Path) -> Iterator[Lab]:
-    """Run a Lab over *folder*, which is made anew."""
-    cache = Path(os.environ.get("FRUITS_CACHE_FOLDER") or folder / "cache")
+def open_lab(folder: Path, cache: Path) -> Iterator[Lab]:
+    """Run a Lab over *folder*, which is made anew; *cache* is its FRUITS_CACHE_FOLDER."""
     shutil.rmtree(folder, ignore_errors=True)
     with (
         LocalCloud(folder / "cloud") as cloud,

@@ -25,9 +25,3 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordedCloud]:
 def batches(cloud: RecordedCloud, cache_folder: Path) -> CloudBatches:
     """Return batches with seeded weights."""
     return CloudBatches(cloud, "seeded", cache_folder)
-
-
-@pytest.fixture(scope="session")
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder in which made weights are kept, so that they are made once."""
-    return tmp_path_factory.mktemp("cache")

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from export_network import export, locate_weights
 from fruits_jobs import fetching, objects
 from fruits_jobs.sessions import configuration
+from local_cloud.java import BRIEF_JVM
 from local_cloud.s3 import ObjectStorage
 from tests.spark_jobs.batches import Batch
 
@@ -51,7 +52,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
 @pytest.fixture(scope="session")
 def spark_application(job_zip: Path) -> Iterator[SparkSession]:
     """Run Spark on two cores with task retries, its workers importing the jobs from the zip."""
-    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_SUBMIT_OPTS": BRIEF_JVM}
     viewfs = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
     builder = SparkSession.Builder().master("local[2,4]").config("spark.ui.enabled", "false")
     for key, value in configuration("local").items():
