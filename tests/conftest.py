@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fruits.weights import resolve_weights
+from fruits.weights import export_network, resolve_weights
 from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.java import java_home
 from local_cloud.s3 import ObjectStorage
@@ -39,13 +39,19 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return FRUITS_CACHE_FOLDER for all tests of a run, with seeded weights that one made."""
+    """Return FRUITS_CACHE_FOLDER for all tests of a run, with seeded weights that one made.
+
+    Beside them is their network, <feature model>.onnx.
+    """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        resolve_weights("MobileNetV2", "seeded", folder, lake="")
+        weights = resolve_weights("MobileNetV2", "seeded", folder, lake="")
+        network = folder / f"{weights.feature_model}.onnx"
+        if not network.exists():
+            export_network(weights, network)
     return folder
 
 

@@ -46,6 +46,7 @@ def test_dag_is_paused_for_a_moment(case: Case) -> None:
     case.proves(run)
 
 
+@full
 def test_run_is_deleted(case: Case) -> None:
     """A run deleted in the UI has no teardown: once its lease is over, its cluster is ended."""
     case.lab.replace_step("featurize", HANGING)
