@@ -105,7 +105,7 @@ browser: $(READY)
 
 .PHONY: test
 test: browser  ## Run every test
-	@$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 $(SPARK35)/.ready: requirements-spark35.txt $(READY)
 	@$(BIN)/uv pip install --quiet --require-hashes --target $(SPARK35) --python $(BIN)/python -r $<
@@ -120,7 +120,7 @@ test-spark35: $(SPARK35)/.ready  ## Run the jobs' steps on Spark 3.5, that of em
 .PHONY: chaos
 chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
 	@rm -rf var/chaos
-	@failed=0; $(BIN)/pytest -q -n 2 --dist loadfile -m '' tests/chaos || failed=1; \
+	@failed=0; $(BIN)/pytest -q -n 3 --dist loadfile -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
 
 .PHONY: bench-page
