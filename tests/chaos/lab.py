@@ -46,6 +46,8 @@ FRUITS = {
     "LEASE_MINUTES": "0.75",
     "READY_MINUTES": "0.75",
     "POLL_SECONDS": "0.5",
+    # The first run fits; those after it project their images, as on most days.
+    "REFIT": "never",
     "PRICES_MAX_AGE_DAYS": "36500",
     "NODE_PYTHON": sys.executable,
 }
