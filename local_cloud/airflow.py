@@ -135,6 +135,8 @@ class LocalAirflow:
             # A task's end is noticed after 5 s by default, if its sockets were closed a moment
             # before it was gone. A sensor that is looked at again meanwhile would count as failed.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+            # A run is a chain of fourteen tasks, each of which waits for the scheduler to look.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__API__BASE_URL": self.url,
