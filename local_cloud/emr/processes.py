@@ -133,6 +133,10 @@ def session_of(process: psutil.Process) -> int | None:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if not process.is_running():
+            return False
+        # Of a killed program the first thread may be gone before the last, and only that one
+        # closes its sockets: until then it still has its port.
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except _GONE:
         return False

@@ -18,6 +18,7 @@ from local_cloud import background
 from local_cloud.emr import journal, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from local_cloud.lock import holder
+from local_cloud.s3 import is_taken
 from tests.local_cloud.living import with_marker
 
 SERVE = [sys.executable, "-m", "local_cloud", "serve"]
@@ -159,6 +160,27 @@ def test_end_tree_waits_for_the_last_process(wait_for: Any) -> None:
 
     assert not with_marker(mark)
     assert root.wait() == -signal.SIGKILL
+
+
+def test_program_whose_first_thread_is_gone_still_runs(wait_for: Any, tmp_path: Path) -> None:
+    """Its other threads keep its port: end_tree returns when that is free."""
+    program = f"""if True:
+        import ctypes, pathlib, socket, threading
+        listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=threading.Event().wait).start()
+        pathlib.Path({str(tmp_path / "port")!r}).write_text(str(listener.getsockname()[1]))
+        ctypes.CDLL(None).pthread_exit(None)
+    """
+    root = subprocess.Popen([sys.executable, "-c", program])
+    known = processes.identify(root.pid)
+    wait_for(lambda: psutil.Process(root.pid).status() == psutil.STATUS_ZOMBIE)
+    port = int((tmp_path / "port").read_text())
+    assert is_taken(port)
+
+    processes.end_tree(("EMR_STEP_ID", "s-none"), [known])
+
+    assert not is_taken(port)
+    root.wait()
 
 
 def test_folder_is_free_after_a_kill(serve: Any, tmp_path: Path) -> None:
