@@ -21,6 +21,7 @@ from fruits_jobs.ranges import RowRange
 from fruits_jobs.read_ahead import read_ahead
 from fruits_jobs.scaling import SIDE
 from fruits_jobs.schemas import OUTCOMES, float_lists
+from fruits_jobs.worker_reuse import keep_loaded
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, Broadcast, SparkContext
@@ -89,6 +90,7 @@ def featurize_range(
     FeaturesNotFinite names the image whose features are; see Fetcher.fetch for failing reads.
     """
     engine = _engine(task, network)
+    keep_loaded()
     images = read_rows(task.manifest, task.region, rows)
     outcomes = _timed(load_images(images, task), counters.waiting)
     for start in range(0, images.num_rows, ROWS_PER_BATCH):

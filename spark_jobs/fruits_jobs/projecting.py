@@ -16,6 +16,7 @@ from fruits_jobs.bases import Basis
 from fruits_jobs.schemas import COMPONENTS, float_lists
 from fruits_jobs.shares import FilePart, matrix_of, read_groups
 from fruits_jobs.table_files import TableFile, WrittenFile
+from fruits_jobs.worker_reuse import keep_loaded
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
@@ -85,6 +86,7 @@ def write_components(
     ) -> Iterator[tuple[WrittenFile, list[pa.Table]]]:
         from pyspark import TaskContext
 
+        keep_loaded()
         spark = TaskContext.get()
         attempt = spark.taskAttemptId() if spark else 0
         uri = f"{destination.folder}part-{index:05d}-{attempt}.parquet"

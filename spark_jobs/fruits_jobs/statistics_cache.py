@@ -21,6 +21,7 @@ from fruits_jobs.read_ahead import read_ahead
 from fruits_jobs.shares import SMALLEST_SHARE, matrix_of, row_groups
 from fruits_jobs.statistics import NotFinite, Statistics
 from fruits_jobs.statistics_entries import BadEntry, entry_bytes, read_entry
+from fruits_jobs.worker_reuse import keep_loaded
 
 if TYPE_CHECKING:
     from pyspark import Accumulator, SparkContext
@@ -192,6 +193,7 @@ def _tree_sum(
     done: Accumulator[int],
 ) -> Sum:
     def of_tasks(mine: Iterable[list[FileSet]]) -> Iterator[Sum]:
+        keep_loaded()
         total = None
         parts = (part for task in mine for part in task)
         for found in read_ahead(cache.sum_of, parts, lambda _: 1, AT_ONCE, AT_ONCE + 1):
