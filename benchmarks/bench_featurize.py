@@ -22,7 +22,7 @@ from benchmarks.running import say
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.tables import markdown
 
-FULL = Size(images=1960, small=20_000, photos=48, thumbnails=100_000, repetitions=5)
+FULL = Size(images=5880, small=20_000, photos=48, thumbnails=100_000, repetitions=5)
 QUICK = Size(images=200, small=1_000, photos=6, thumbnails=1_000, repetitions=1, thorough=False)
 
 

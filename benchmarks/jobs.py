@@ -53,12 +53,20 @@ class Job:
         return self.options.get(name, os.environ.get(f"BENCH_{name.upper()}", otherwise))
 
 
-def contend(contender: Any) -> None:
+def contend(contender: Any, *, counted: bool = True) -> None:
     """Run a contender's program: ``python -m benchmarks.contenders.<name> <job file>``.
 
-    *contender* is called with the job and gives, as a context, the function to repeat.
+    *contender* is called with the job and gives, as a context, the function to repeat; *counted* is
+    whether its CPU seconds are.
     """
     job = Job.read(sys.argv[1])
     limit_cores(job.cores)
     with reporting() as report, contender(job) as run:
-        repeat(run, report, warm_ups=job.warm_ups, repetitions=job.repetitions, server=job.server)
+        repeat(
+            run,
+            report,
+            warm_ups=job.warm_ups,
+            repetitions=job.repetitions,
+            server=job.server,
+            counted=counted,
+        )

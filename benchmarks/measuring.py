@@ -82,10 +82,12 @@ def repeat(
     warm_ups: int,
     repetitions: int,
     server: int | None,
+    counted: bool = True,
 ) -> None:
     """Call *run* with a new name each time and report what each call but the warm-ups took.
 
-    *run* returns the number of images that it did; *server* is the process id of the S3.
+    *run* returns the number of images that it did; *server* is the process id of the S3. The CPU of
+    a contender that ends its processes without waiting for them cannot be *counted*.
     """
     for number in range(-warm_ups, repetitions):
         report({"phase": "warm-up" if number < 0 else "repetition", "number": number})
@@ -94,7 +96,7 @@ def repeat(
         images = run(f"{os.getpid()}-{number + warm_ups}")
         seconds = time.perf_counter() - started
         if number >= 0:
-            cpu = cpu_seconds() - before
+            cpu = cpu_seconds() - before if counted else None
             s3 = (cpu_seconds(server) - served) if server else 0.0
             report({"images": images, "seconds": seconds, "cpu": cpu, "s3_cpu": s3})
     sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 COLUMNS = (
@@ -35,10 +36,10 @@ def _row(figure: dict[str, Any]) -> str:
     cells = [
         figure["name"],
         f"{figure['images_per_second']:.1f}",
-        f"{figure['images_per_cpu_second']:.1f}",
+        f"{figure['images_per_cpu_second']:.1f}" if figure["cpu"] else "-",
         f"{figure['median_seconds']:.2f} ({figure['repetitions']})",
-        f"{sorted(figure['cpu'])[len(figure['cpu']) // 2]:.1f}",
+        f"{statistics.median(figure['cpu']):.1f}" if figure["cpu"] else "-",
         f"{figure['median_s3_cpu']:.1f}",
-        f"{figure['worker_mb']:.0f}",
+        f"{figure['worker_mb']:.0f}" if figure["worker_mb"] else "-",
     ]
     return f"| {' | '.join(cells)} |"

@@ -111,7 +111,7 @@ def _run(
     busy = {
         "featurize": time.perf_counter() - clock,
         "inferring_core_seconds": counters.inferring.value,
-        "waiting_core_seconds": counters.waiting.value,
+        "loading_core_seconds": counters.loading.value,
     }
     return written, busy
 

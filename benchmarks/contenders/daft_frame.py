@@ -1,7 +1,8 @@
-"""Daft: download and decode as expressions, a class UDF that holds the network, Parquet to S3.
+"""Daft: download and decode as expressions, a class UDF that holds the network, Parquet.
 
 Two forms. *images*: Daft's own decoder and resizer, in Rust, feed the UDF. *bytes*: the UDF gets
-the files and decodes them with Pillow.
+the files and decodes them with Pillow. Parquet goes to the disk that the S3 serves: Daft does not
+understand how rclone answers when an upload in parts begins.
 """
 
 from __future__ import annotations
@@ -71,13 +72,13 @@ def daft_frame(job: Job) -> Iterator[Callable[[str], int]]:
 
     def run(attempt: str) -> int:
         files = daft.from_glob_path(f"{job.prefix}**", io_config=access)
-        data = files["path"].url.download(io_config=access)
+        data = files["path"].download(io_config=access)
         if form == "images":
-            data = data.image.decode(mode="RGB").image.resize(SIDE, SIDE)
+            data = data.decode_image(mode="RGB").resize(SIDE, SIDE)
         features = files.select(files["path"], network.features(data).alias("features"))
-        folder = f"{job.output}/daft/{attempt}"
-        features.write_parquet(folder, io_config=access)
-        return int(daft.read_parquet(f"{folder}/*.parquet", io_config=access).count_rows())
+        folder = f"{job.buckets}/{job.output.removeprefix('s3://')}/daft/{attempt}"
+        features.write_parquet(folder)
+        return int(daft.read_parquet(f"{folder}/*.parquet").count_rows())
 
     yield run
 

@@ -47,7 +47,7 @@ def infer(count: int, batch: int) -> int:
 def model_only(job: Job) -> Iterator[Callable[[str], int]]:
     """Give a function that runs the job's number of images on as many processes as cores."""
     context = multiprocessing.get_context("spawn")
-    engine, batch = str(job.option("engine", "onnxruntime")), int(job.option("batch", 8))
+    engine, batch = str(job.option("engine", "onnxruntime")), int(job.option("batch", 2))
     arguments = (engine, job.weights, job.network)
     share = (job.images // job.cores, batch)
     with context.Pool(job.cores, load, arguments) as pool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
@@ -16,10 +16,8 @@ from fruits_jobs.engines import Engine, Features, make_engine
 from fruits_jobs.fetching import Changed, Fetcher
 from fruits_jobs.images import Pixels, UndecodableImage, decode
 from fruits_jobs.manifests import read_rows
-from fruits_jobs.memory import ByteBudget
 from fruits_jobs.ranges import RowRange
 from fruits_jobs.read_ahead import read_ahead
-from fruits_jobs.scaling import SIDE
 from fruits_jobs.schemas import OUTCOMES, float_lists
 from fruits_jobs.worker_reuse import keep_loaded
 
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 ROWS_PER_BATCH = 256  # handed to Spark at once: 1.3 MB of MobileNetV2 features
 READ_AHEAD_BYTES = 64 * 1024 * 1024
-DECODING_BYTES = 256 * 1024 * 1024  # at once, per worker; a larger image is decoded alone
-DECODED_BYTES = SIDE * SIDE * 3  # of an image that waits for the network
 
 
 @dataclass(frozen=True)
@@ -49,11 +45,11 @@ class FeaturizeTask:
 
 @dataclass(frozen=True)
 class Counters:
-    """Spark accumulators: images done, and core-seconds spent inferring and waiting for images."""
+    """Spark accumulators: images done, core-seconds of inferring, and of waiting and decoding."""
 
     done: Accumulator[int]
     inferring: Accumulator[float]
-    waiting: Accumulator[float]
+    loading: Accumulator[float]
 
     @classmethod
     def of(cls, context: SparkContext) -> Self:
@@ -62,9 +58,12 @@ class Counters:
         return cls(context.accumulator(0), *seconds)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of one image; *kind* is features, quarantine or changed."""
+    """What became of one image; *kind* is features, quarantine or changed.
+
+    *pixels* are let go of once the network has seen them.
+    """
 
     kind: str
     pixels: Pixels | None = None
@@ -92,7 +91,7 @@ def featurize_range(
     engine = _engine(task, network)
     keep_loaded()
     images = read_rows(task.manifest, task.region, rows)
-    outcomes = _timed(load_images(images, task), counters.waiting)
+    outcomes = _timed(load_images(images, task), counters.loading)
     for start in range(0, images.num_rows, ROWS_PER_BATCH):
         chunk = images.slice(start, ROWS_PER_BATCH)
         found, features = _infer(engine, islice(outcomes, chunk.num_rows), task, counters)
@@ -102,13 +101,21 @@ def featurize_range(
 
 
 def load_images(images: pa.Table, task: FeaturizeTask) -> Iterator[Outcome]:
-    """Yield what became of each image of a manifest table when it was read and decoded."""
+    """Yield what became of each image of a manifest table when it was read and decoded.
+
+    Threads read ahead; the caller's decodes, just before the image is wanted (docs/decisions/0017).
+    """
     columns = ("image_uri", "etag", "size_bytes")
     items = zip(*(images.column(name).to_pylist() for name in columns), strict=True)
-    load = partial(_load, Fetcher(task.region), ByteBudget(DECODING_BYTES), task.max_pixels)
-    return read_ahead(
-        load, items, lambda item: item[2] + DECODED_BYTES, task.readers, READ_AHEAD_BYTES
+    fetched = read_ahead(
+        partial(_fetch, Fetcher(task.region)),
+        items,
+        lambda item: item[2],
+        task.readers,
+        READ_AHEAD_BYTES,
     )
+    for one in fetched:
+        yield one if isinstance(one, Outcome) else _decoded(one, task.max_pixels)
 
 
 def outcome_rows(
@@ -137,16 +144,19 @@ def outcome_rows(
     return pa.RecordBatch.from_arrays(columns, schema=OUTCOMES)
 
 
-def _load(
-    fetcher: Fetcher, memory: ByteBudget, max_pixels: int, image: tuple[str, str, int]
-) -> Outcome:
+def _fetch(fetcher: Fetcher, image: tuple[str, str, int]) -> bytes | Outcome:
     try:
-        good = decode(fetcher.fetch(*image), max_pixels, memory)
-        return Outcome("features", good.pixels, good.width, good.height)
+        return fetcher.fetch(*image)
     except Changed as change:
         return Outcome("changed", reason=change.reason)
+
+
+def _decoded(data: bytes, max_pixels: int) -> Outcome:
+    try:
+        good = decode(data, max_pixels)
     except UndecodableImage as bad:
         return Outcome("quarantine", reason=bad.reason, message=bad.message)
+    return Outcome("features", good.pixels, good.width, good.height)
 
 
 def _infer(
@@ -161,7 +171,9 @@ def _infer(
             started = time.perf_counter()
             features.append(engine.features(np.stack(pixels)))
             counters.inferring.add(time.perf_counter() - started)
-        found += [replace(outcome, pixels=None) for outcome in batch]
+        for outcome in batch:
+            outcome.pixels = None
+        found += batch
     return found, np.concatenate(features)
 
 
@@ -179,11 +191,11 @@ def _spread(present: list[bool], features: Features) -> Any:
     return float_lists(features).take(indices).cast(OUTCOMES.field("features").type)
 
 
-def _timed(outcomes: Iterator[Outcome], waiting: Accumulator[float]) -> Iterator[Outcome]:
+def _timed(outcomes: Iterator[Outcome], loading: Accumulator[float]) -> Iterator[Outcome]:
     while True:
         started = time.perf_counter()
         outcome = next(outcomes, None)
-        waiting.add(time.perf_counter() - started)
+        loading.add(time.perf_counter() - started)
         if outcome is None:
             return
         yield outcome

@@ -20,7 +20,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from fruits_jobs.arguments import DEFAULT_MAX_PIXELS
 from fruits_jobs.colours import NoDefinedColours
 from fruits_jobs.formats import FORMATS, unsupported_kind
-from fruits_jobs.memory import ByteBudget
 from fruits_jobs.scaling import (
     PIXEL_BYTES,
     SIDE,
@@ -76,13 +75,8 @@ class UndecodableImage(Exception):  # noqa: N818  (it is about the image, not an
         self.message = message
 
 
-def decode(
-    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, memory: ByteBudget | None = None
-) -> Decoded:
-    """Return the pixels of the image file in *data*; UndecodableImage says why there are none.
-
-    *memory* limits what decoders of several threads hold at once.
-    """
+def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
+    """Return the pixels of the image file in *data*; UndecodableImage says why there are none."""
     if not data:
         raise UndecodableImage("empty", "the object has no bytes")
     with _open(data) as image:
@@ -91,8 +85,7 @@ def decode(
         box = reduce_while_decoding(image)
         needed = decoding_bytes(image, width, height)
         _refuse_memory(image, needed, max_pixels * PIXEL_BYTES)
-        with (memory or ByteBudget(needed)).reserve(needed):
-            return _decode(image, box, width, height)
+        return _decode(image, box, width, height)
 
 
 def _refuse_size(width: int, height: int, limit: int) -> None:

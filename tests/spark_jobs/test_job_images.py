@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fruits_jobs.images import UPRIGHT, UndecodableImage, decode
-from fruits_jobs.memory import ByteBudget
 from fruits_jobs.scaling import REDUCED_SIDE
 from tests.spark_jobs.batches import encoded, photo
 
@@ -251,11 +250,6 @@ def test_running_out_of_memory_is_no_fault_of_the_image(monkeypatch):
 
     with pytest.raises(MemoryError):
         decode(photo(7))
-
-
-def test_a_budget_smaller_than_an_image_lets_it_through_alone():
-    """A limit on memory delays large images; it never blocks for ever."""
-    assert decode(photo(8), memory=ByteBudget(10)).width == 100
 
 
 def test_all_real_photos_decode(shared):

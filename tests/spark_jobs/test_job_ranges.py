@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fruits_jobs.memory import ByteBudget
 from fruits_jobs.ranges import (
     BYTES_PER_INFERENCE,
     LARGEST_TASK,
@@ -142,21 +141,3 @@ def test_the_first_error_ends_the_reading():
     with pytest.raises(ValueError, match="broken"):
         list(read_ahead(load, range(1000), lambda _: 1, 2, 10))
     assert len(seen) < 50
-
-
-def test_a_budget_makes_the_second_large_decode_wait():
-    """Two 100-megapixel scans are decoded one after the other."""
-    budget, order = ByteBudget(100), []
-
-    def second() -> None:
-        with budget.reserve(60):
-            order.append("second")
-
-    with budget.reserve(60):
-        thread = threading.Thread(target=second)
-        thread.start()
-        time.sleep(0.05)
-        order.append("first")
-    thread.join(5)
-
-    assert order == ["first", "second"]
