@@ -154,6 +154,10 @@ bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (unde
 	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
 	@$(BIN)/python -m benchmarks.bench_sensing --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
 
+.PHONY: bench-accuracy
+bench-accuracy: input  ## Compare features with plain Keras', over all of IMAGES and PHOTOS
+	@$(BIN)/python -m benchmarks.accuracy --images "$(IMAGES)" $(if $(PHOTOS),"$(PHOTOS)") --weights "$(WEIGHTS)"
+
 .PHONY: bench-sensing
 bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")
 	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json

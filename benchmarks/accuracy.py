@@ -1,0 +1,124 @@
+"""How far our features are from plain Keras', and what decoding large JPEGs at a part changes.
+
+    make bench-accuracy IMAGES=<folder> PHOTOS=<folder> WEIGHTS=<file.h5>
+
+Keras gets the pixels that our engines get. Photographs are enlarged as those of `make bench` are,
+because few collections have any that are large enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from benchmarks.bench import BACKBONE, CACHE
+from benchmarks.jobs import LAKE
+from benchmarks.workloads import enlarged, photographs
+from fruits.weights import export_network, resolve_weights
+from fruits_jobs.engines import Features, OnnxEngine, TensorFlowEngine
+from fruits_jobs.images import UndecodableImage, decode
+from fruits_jobs.networks import load_network
+from fruits_jobs.scaling import reduce_while_decoding
+
+AT_ONCE = 64
+SIZES = ((9, 2000, 1500), (9, 4000, 3000), (3, 6000, 4000))  # photographs, width, height
+Pixels = npt.NDArray[np.uint8]
+
+
+def main() -> None:
+    """Print both tables."""
+    arguments = _parser().parse_args()
+    weights = resolve_weights(BACKBONE, arguments.weights, CACHE, LAKE)
+    network = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}.onnx"
+    if not network.exists():
+        export_network(weights, network)
+    keras = load_network(BACKBONE, Path(weights.path))
+    onnx = OnnxEngine(network.read_bytes())
+    tensorflow = TensorFlowEngine(BACKBONE, keras.get_weights())
+
+    files = [path for folder in arguments.images for path in photographs(folder)]
+    largest = dict.fromkeys(("onnxruntime", "tensorflow"), 0.0)
+    images = 0
+    for pixels in _decoded(files):
+        expected = keras.predict(pixels, verbose=0)
+        for name, engine in (("onnxruntime", onnx), ("tensorflow", tensorflow)):
+            found = _features(engine, pixels)
+            largest[name] = max(largest[name], float(np.abs(found - expected).max()))
+        images += len(pixels)
+    _say("| engine | images | largest difference from Keras |\n|---|---:|---:|")
+    for name, difference in largest.items():
+        _say(f"| {name} | {images:,} | {difference:.1e} |")
+    _say(f"\n{len(files) - images} files could not be decoded." if images < len(files) else "")
+    _say("| large JPEGs | cosine distance, median | largest |\n|---|---:|---:|")
+    for name, photos in _large(files, arguments.images[0]):
+        distances = [_distance(onnx, photo) for photo in photos]
+        if distances:
+            _say(f"| {len(distances)} {name} | {np.median(distances):.1e} | {max(distances):.1e} |")
+
+
+def _decoded(files: Iterable[Path]) -> Iterator[Pixels]:
+    """Yield the pixels of the *files* that are images: uint8[N, 224, 224, 3], N <= AT_ONCE."""
+
+    def good() -> Iterator[Pixels]:
+        for path in files:
+            try:
+                yield decode(path.read_bytes()).pixels
+            except UndecodableImage:
+                continue
+
+    found = good()
+    while some := list(islice(found, AT_ONCE)):
+        yield np.stack(some)
+
+
+def _features(engine: OnnxEngine | TensorFlowEngine, pixels: Pixels) -> Features:
+    """Return the features as the step computes them: two images at a time."""
+    return np.concatenate([engine.features(pixels[at : at + 2]) for at in range(0, len(pixels), 2)])
+
+
+def _large(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield photographs that are decoded at a part of their size: some found, some enlarged."""
+    yield "that are there", (path.read_bytes() for path in files if _is_reduced(path))
+    for count, width, height in SIZES:
+        made = (data for _, data in enlarged(folder, count, width, height))
+        yield f"enlarged to {width} x {height}", made
+
+
+def _is_reduced(path: Path) -> bool:
+    with Image.open(path) as image:
+        width, height = image.size
+        reduce_while_decoding(image)
+        return image.size != (width, height)
+
+
+def _distance(engine: OnnxEngine, photo: bytes) -> float:
+    """Return the cosine distance between the features of *photo* reduced, and decoded whole."""
+    reduced = decode(photo).pixels
+    with mock.patch("fruits_jobs.images.reduce_while_decoding", lambda one: (0, 0, *one.size)):
+        full = decode(photo).pixels
+    first, second = engine.features(np.stack([reduced, full])).astype(np.float64)
+    return float(1 - first @ second / np.linalg.norm(first) / np.linalg.norm(second))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", nargs="+", type=Path, required=True, help="folders of JPEGs")
+    parser.add_argument("--weights", default="auto", help="file.h5, imagenet, seeded or auto")
+    return parser
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
