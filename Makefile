@@ -125,7 +125,7 @@ chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print wh
 
 .PHONY: bench-page
 bench-page: $(READY)  ## Time the page in Airflow over a lake of 3,000 batches
-	@$(BIN)/python benchmarks/bench_page.py
+	@$(BIN)/python -m benchmarks.bench_page
 
 .PHONY: screenshots
 screenshots: browser  ## Take the pictures in docs/screenshots, and all others in var/screenshots
@@ -164,7 +164,7 @@ bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 1000
 
 .PHONY: bench-pca
 bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 100000 300000")
-	@$(BIN)/python benchmarks/bench_pca.py --rows $(ROWS) --output var/bench/pca.json
+	@$(BIN)/python -m benchmarks.bench_pca --rows $(ROWS) --output var/bench/pca.json
 
 .PHONY: walkthrough
 walkthrough: $(READY)  ## Write docs/walkthrough.md anew: the jobs step by step, over ../shared or IMAGES and WEIGHTS

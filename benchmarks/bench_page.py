@@ -85,7 +85,7 @@ def told(times: list[tuple[float, float]]) -> str:
 
 def main() -> int:
     """Print the times; 1 if the median is above the limit."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/bench_page.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_page", description=__doc__)
     parser.add_argument("--batches", type=int, default=3000)
     parser.add_argument("--times", type=int, default=30)
     options = parser.parse_args()

@@ -33,21 +33,46 @@ def pixels_of(file: bytes) -> Any:
 def daft_frame(job: Job) -> Iterator[Callable[[str], int]]:
     """Give the pipeline as a function."""
     import daft
+
+    form = str(job.option("form", "bytes"))
+    access = _access()
+    daft.set_planning_config(default_io_config=access)
+    network = _network(job.cores, int(job.option("batch", 8)), pixels=form == "images")(job.network)
+
+    def run(attempt: str) -> int:
+        files = daft.from_glob_path(f"{job.prefix}**", io_config=access)
+        data = files["path"].download(io_config=access)
+        if form == "images":
+            data = data.decode_image(mode="RGB").resize(SIDE, SIDE)
+        features = files.select(files["path"], network.features(data).alias("features"))
+        folder = f"{job.buckets}/{job.output.removeprefix('s3://')}/daft/{attempt}"
+        features.write_parquet(folder)
+        return int(daft.read_parquet(f"{folder}/*.parquet").count_rows())
+
+    yield run
+
+
+def _access() -> Any:
     from daft.io import IOConfig, S3Config
 
-    form, batch = job.option("form", "bytes"), int(job.option("batch", 8))
-    s3 = S3Config(
-        endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"],
-        key_id=os.environ["AWS_ACCESS_KEY_ID"],
-        access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
-        region_name=REGION,
-        use_ssl=False,
+    return IOConfig(
+        s3=S3Config(
+            endpoint_url=os.environ["AWS_ENDPOINT_URL_S3"],
+            key_id=os.environ["AWS_ACCESS_KEY_ID"],
+            access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+            region_name=REGION,
+            use_ssl=False,
+        )
     )
-    access = IOConfig(s3=s3)
-    daft.set_planning_config(default_io_config=access)
+
+
+def _network(cores: int, batch: int, *, pixels: bool) -> Any:
+    """Return the UDF's class; its features are given *pixels*, or else files."""
+    import daft
+
     kind = daft.DataType.embedding(daft.DataType.float32(), LENGTH)
 
-    @daft.cls(max_concurrency=job.cores, use_process=job.cores > 1)
+    @daft.cls(max_concurrency=cores, use_process=cores > 1)
     class Network:
         """The network in one process of Daft's."""
 
@@ -65,22 +90,10 @@ def daft_frame(job: Job) -> Iterator[Callable[[str], int]]:
         def features(self, images: daft.Series) -> Any:
             """Return the features of a batch of images or of files."""
             values = images.to_pylist()
-            arrays = values if form == "images" else [pixels_of(file) for file in values]
+            arrays = values if pixels else [pixels_of(file) for file in values]
             return self.session.run(None, {self.name: np.stack(arrays)})[0]
 
-    network = Network(job.network)
-
-    def run(attempt: str) -> int:
-        files = daft.from_glob_path(f"{job.prefix}**", io_config=access)
-        data = files["path"].download(io_config=access)
-        if form == "images":
-            data = data.decode_image(mode="RGB").resize(SIDE, SIDE)
-        features = files.select(files["path"], network.features(data).alias("features"))
-        folder = f"{job.buckets}/{job.output.removeprefix('s3://')}/daft/{attempt}"
-        features.write_parquet(folder)
-        return int(daft.read_parquet(f"{folder}/*.parquet").count_rows())
-
-    yield run
+    return Network
 
 
 if __name__ == "__main__":

@@ -22,6 +22,14 @@ class DataFile:
     etag: str = ""
 
 
+class RowsDiffer(RuntimeError):  # noqa: N818
+    """The file *uri* holds another number of rows than the table says."""
+
+    def __init__(self, uri: str, expected: int, found: int) -> None:
+        super().__init__(f"{uri} is listed with {expected} rows, but has {found}")
+        self.uri, self.expected, self.found = uri, expected, found
+
+
 def identified(files: list[tuple[str, int]], region: str) -> list[DataFile]:
     """Return the (uri, rows) *files* with the bytes and etags that S3 has for them now.
 

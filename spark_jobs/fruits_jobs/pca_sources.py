@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fruits_jobs.bases import CannotFit
+from fruits_jobs.data_files import RowsDiffer
 from fruits_jobs.objects import open_parquet, read_json
-from fruits_jobs.statistics_cache import RowsDiffer
 
 
 @dataclass(frozen=True)

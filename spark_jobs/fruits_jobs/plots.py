@@ -155,9 +155,9 @@ def _describe(axes: Axes, basis: Basis, shown: int, others: int) -> None:
     ratio = basis.explained_variance_ratio
     grey = f", {others:,} of rarer labels in grey" if others else ""
     axes.set_title(f"{shown:,} images by their first two components{grey}")
-    axes.set_xlabel(f"component 0 ({ratio[0]:.1%} of the variance)")
+    axes.set_xlabel(f"component 1 ({ratio[0]:.1%} of the variance)")
     if basis.k > 1:
-        axes.set_ylabel(f"component 1 ({ratio[1]:.1%} of the variance)")
+        axes.set_ylabel(f"component 2 ({ratio[1]:.1%} of the variance)")
     axes.grid(alpha=0.25)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import obstore
 import pyarrow.parquet as pq
 
-from fruits_jobs.data_files import DataFile
+from fruits_jobs.data_files import DataFile, RowsDiffer
 from fruits_jobs.file_sets import FileSet, file_sets, terms
 from fruits_jobs.objects import bucket_store, open_parquet, read_bytes, split_uri, write_bytes
 from fruits_jobs.read_ahead import read_ahead
@@ -42,14 +42,6 @@ class BadFeatures(RuntimeError):  # noqa: N818
             " makes it again"
         )
         self.uri, self.image_key = uri, image_key
-
-
-class RowsDiffer(RuntimeError):  # noqa: N818
-    """The file *uri* holds another number of rows than the table says."""
-
-    def __init__(self, uri: str, expected: int, found: int) -> None:
-        super().__init__(f"{uri} is listed with {expected} rows, but has {found}")
-        self.uri, self.expected, self.found = uri, expected, found
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fruits_jobs import statistics_cache
-from fruits_jobs.data_files import DataFile, identified
+from fruits_jobs.data_files import DataFile, RowsDiffer, identified
 from fruits_jobs.file_sets import FileSet, file_sets, terms
 from fruits_jobs.objects import bucket_store, read_bytes, write_bytes
 from fruits_jobs.statistics import Statistics, WidthsDiffer
 from fruits_jobs.statistics_cache import (
     BadFeatures,
-    RowsDiffer,
     StatisticsCache,
     Sum,
     cached_statistics,

@@ -16,8 +16,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from fruits_jobs.bases import CannotFit
+from fruits_jobs.data_files import RowsDiffer
 from fruits_jobs.objects import open_parquet, write_bytes
-from fruits_jobs.statistics_cache import RowsDiffer
 from pca import pca
 from tests.spark_jobs.feature_days import DAYS, happen
 from tests.spark_jobs.feature_tables import REGION, FeatureTable, parquet_bytes
