@@ -23,7 +23,7 @@ from benchmarks.bench import BACKBONE, CACHE
 from benchmarks.jobs import LAKE
 from benchmarks.workloads import enlarged, photographs
 from fruits.weights import export_network, resolve_weights
-from fruits_jobs.engines import Features, OnnxEngine, TensorFlowEngine
+from fruits_jobs.engines import Engine, Features, LiteRtEngine, OnnxEngine, TensorFlowEngine
 from fruits_jobs.images import UndecodableImage, decode
 from fruits_jobs.networks import load_network
 from fruits_jobs.scaling import reduce_while_decoding
@@ -37,19 +37,23 @@ def main() -> None:
     """Print both tables."""
     arguments = _parser().parse_args()
     weights = resolve_weights(BACKBONE, arguments.weights, CACHE, LAKE)
-    network = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}.onnx"
+    network = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}.tflite"
     if not network.exists():
-        export_network(weights, network)
+        export_network(weights, network.with_suffix(".onnx"), network)
     keras = load_network(BACKBONE, Path(weights.path))
-    onnx = OnnxEngine(network.read_bytes())
-    tensorflow = TensorFlowEngine(BACKBONE, keras.get_weights())
+    litert = LiteRtEngine(network.read_bytes())
+    engines: dict[str, Engine] = {
+        "litert": litert,
+        "onnxruntime": OnnxEngine(network.with_suffix(".onnx").read_bytes()),
+        "tensorflow": TensorFlowEngine(BACKBONE, keras.get_weights()),
+    }
 
     files = [path for folder in arguments.images for path in photographs(folder)]
-    largest = dict.fromkeys(("onnxruntime", "tensorflow"), 0.0)
+    largest = dict.fromkeys(engines, 0.0)
     images = 0
     for pixels in _decoded(files):
         expected = keras.predict(pixels, verbose=0)
-        for name, engine in (("onnxruntime", onnx), ("tensorflow", tensorflow)):
+        for name, engine in engines.items():
             difference = float(np.abs(_features(engine, pixels) - expected).max())
             largest[name] = max(largest[name], difference)
         images += len(pixels)
@@ -59,7 +63,7 @@ def main() -> None:
     _say(f"\n{len(files) - images} files could not be decoded." if images < len(files) else "")
     _say("| large JPEGs | cosine distance, median | largest | a pixel |\n|---|---:|---:|---:|")
     for name, photos in _large(files, arguments.images[-1]):
-        found = np.array([_changes(onnx, photo) for photo in photos])
+        found = np.array([_changes(litert, photo) for photo in photos])
         if len(found):
             distances, off = found[:, 0], int(found[:, 1].max())
             told = f"{np.median(distances):.1e} | {distances.max():.1e} | {off} of 255"
@@ -81,7 +85,7 @@ def _decoded(files: Iterable[Path]) -> Iterator[Pixels]:
         yield np.stack(some)
 
 
-def _features(engine: OnnxEngine | TensorFlowEngine, pixels: Pixels) -> Features:
+def _features(engine: Engine, pixels: Pixels) -> Features:
     """Return the features as the step computes them: two images at a time."""
     return np.concatenate([engine.features(pixels[at : at + 2]) for at in range(0, len(pixels), 2)])
 
@@ -101,7 +105,7 @@ def _is_reduced(path: Path) -> bool:
         return image.size != (width, height)
 
 
-def _changes(engine: OnnxEngine, photo: bytes) -> tuple[float, int]:
+def _changes(engine: Engine, photo: bytes) -> tuple[float, int]:
     """Return what reducing *photo* changes: cosine distance of features, largest one of a pixel."""
     reduced = decode(photo).pixels
     with mock.patch("fruits_jobs.images.reduce_while_decoding", lambda one: (0, 0, *one.size)):

@@ -72,10 +72,10 @@ class Bench:
 
     @cached_property
     def network(self) -> Path:
-        """The exported network: a file."""
-        path = CACHE / "networks" / f"benchmark-{self.weights.sha256[:12]}.onnx"
+        """The exported network: a .tflite, with the .onnx beside it."""
+        path = CACHE / "networks" / f"benchmark-{self.weights.sha256[:12]}.tflite"
         if not path.exists():
-            export_network(self.weights, path)
+            export_network(self.weights, path.with_suffix(".onnx"), path)
         return path.resolve()
 
     def small(self, count: int) -> Workload:

@@ -13,7 +13,10 @@ from typing import Any
 from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.s3 import ObjectStorage
 
-PACKAGES = ("pyspark", "onnxruntime", "tensorflow-cpu", "pillow", "obstore", "pyarrow", "numpy")
+PACKAGES = (
+    *("pyspark", "ai-edge-litert", "onnxruntime", "tensorflow-cpu"),
+    *("pillow", "obstore", "pyarrow", "numpy"),
+)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ def step(bench: Bench) -> dict[str, Any]:
     """Compare ours, its bounds and its peers on the same small images."""
     work = bench.small(bench.size.images)
     rows = [
-        bench.figure("model only (ONNX Runtime)", "model_only", work),
+        bench.figure("model only (LiteRT)", "model_only", work),
         bench.figure("the same loop without Spark", "loop", work),
         bench.figure("ours, step, steady state", "ours", work),
         bench.figure("ours, step, cold", "cold", work, warm_ups=0),
@@ -58,6 +58,7 @@ def engines(bench: Bench) -> dict[str, Any]:
     """Run each engine alone on pixels in memory, at several batch sizes."""
     work = bench.small(bench.size.images // 3)  # nothing to warm up but the network
     wanted = [
+        ("litert", 1),
         *(("onnxruntime", batch) for batch in (1, 2, 4, 8, 32)),
         *(("tensorflow", batch) for batch in (2, 8, 32)),
         *(("keras-predict", batch) for batch in (1, 64)),

@@ -1,4 +1,4 @@
-"""Command that makes weights and their ONNX network, apart so that TensorFlow stays in it."""
+"""Command that makes weights and exports their network, apart so that TensorFlow stays in it."""
 
 from __future__ import annotations
 
@@ -38,17 +38,19 @@ def main() -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of this command's arguments."""
     top = argparse.ArgumentParser(prog="export_network.py", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="weights|onnx")
+    commands = top.add_subparsers(required=True, metavar="weights|network")
     weights = commands.add_parser("weights", help="make or locate a weights file")
     weights.add_argument("--backbone", default="MobileNetV2", help="Keras application name")
     weights.add_argument("--weights", required=True, help="FILE, imagenet or seeded")
     weights.add_argument("--output-folder", type=Path, required=True, help="for seeded weights")
     weights.set_defaults(command=locate_weights)
-    onnx = commands.add_parser("onnx", help="export the network with these weights")
-    onnx.add_argument("--backbone", default="MobileNetV2", help="Keras application name")
-    onnx.add_argument("--weights", type=Path, required=True, help="FILE")
-    onnx.add_argument("--output", type=Path, required=True, help="FILE.onnx")
-    onnx.set_defaults(command=export)
+    network = commands.add_parser("network", help="export the network with these weights")
+    network.add_argument("--backbone", default="MobileNetV2", help="Keras application name")
+    network.add_argument("--weights", type=Path, required=True, help="FILE")
+    network.add_argument(
+        "--output", type=Path, required=True, nargs="+", help="FILE.tflite, FILE.onnx or both"
+    )
+    network.set_defaults(command=export)
     return top
 
 
@@ -81,11 +83,12 @@ def locate_weights(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def export(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Export the network and return its path and its largest difference from Keras."""
-    from fruits_jobs.onnx_export import export_onnx
+    """Export the network and return its paths and their largest differences from Keras."""
+    from fruits_jobs.network_export import export_networks
 
-    difference = export_onnx(arguments.backbone, arguments.weights, arguments.output)
-    return {"network": str(arguments.output.resolve()), "largest_difference": difference}
+    differences = export_networks(arguments.backbone, arguments.weights, arguments.output)
+    networks = [str(output.resolve()) for output in arguments.output]
+    return {"networks": networks, "largest_differences": differences}
 
 
 @contextlib.contextmanager

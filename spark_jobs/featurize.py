@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fruits_jobs.arguments import featurize_parser
-from fruits_jobs.engines import OnnxEngine, make_engine
+from fruits_jobs.engines import LiteRtEngine, make_engine
 from fruits_jobs.featurizing import Counters, FeaturizeTask
 from fruits_jobs.featurizing_plan import Plan, write_features
 from fruits_jobs.manifests import image_sizes
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """What is broadcast: an ONNX model's bytes or Keras weights; *length* features per image."""
+    """What is broadcast: a LiteRT model's bytes or Keras weights; *length* features per image."""
 
     parameters: Any
     digest: str
@@ -82,9 +82,9 @@ def featurize(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, A
 
 def read_network(arguments: argparse.Namespace) -> Network:
     """Read what the engine needs from S3, once; ValueError if it is not --feature-model's."""
-    if arguments.engine == "onnxruntime":
+    if arguments.engine == "litert":
         model = read_bytes(arguments.network, arguments.region)
-        engine = OnnxEngine(model, to_run=False)
+        engine = LiteRtEngine(model)
         _check_name(arguments.feature_model, engine.feature_model, arguments.network)
         return Network(model, sha256_of(model), engine.length)
     data = read_bytes(arguments.weights, arguments.region)
@@ -177,7 +177,7 @@ def _check_name(expected: str, found: str | None, uri: str) -> None:
 
 def _versions(engine: str) -> dict[str, str]:
     packages = ["pyspark", "pillow", "numpy", "pyarrow", "obstore"]
-    packages += ["onnxruntime"] if engine == "onnxruntime" else ["keras"]
+    packages += ["ai-edge-litert"] if engine == "litert" else ["keras"]
     return {"python": sys.version.split()[0], **{name: version(name) for name in packages}}
 
 

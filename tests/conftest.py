@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fruits.staging import NETWORKS
 from fruits.weights import export_network, resolve_weights
 from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.java import java_home
@@ -41,7 +42,7 @@ def shared() -> Path:
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return FRUITS_CACHE_FOLDER for all tests of a run, with seeded weights that one made.
 
-    Beside them is their network, <feature model>.onnx.
+    Beside them is their network, <feature model>.onnx and .tflite.
     """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
@@ -49,9 +50,9 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         weights = resolve_weights("MobileNetV2", "seeded", folder, lake="")
-        network = folder / f"{weights.feature_model}.onnx"
-        if not network.exists():
-            export_network(weights, network)
+        networks = [folder / f"{weights.feature_model}{suffix}" for suffix in NETWORKS]
+        if not all(network.exists() for network in networks):
+            export_network(weights, *networks)
     return folder
 
 

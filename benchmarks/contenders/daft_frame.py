@@ -7,7 +7,6 @@ understand how rclone answers when an upload in parts begins.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.contenders.network import SIDE, load, pixels_of
 from benchmarks.jobs import REGION, Job, contend
 
-SIDE, LENGTH = 224, 1280
-
-
-def pixels_of(file: bytes) -> Any:
-    """Return an image file as uint8[224, 224, 3]."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(file)).convert("RGB")
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+LENGTH = 1280
 
 
 @contextmanager
@@ -77,21 +69,14 @@ def _network(cores: int, batch: int, *, pixels: bool) -> Any:
         """The network in one process of Daft's."""
 
         def __init__(self, path: str) -> None:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            self.session = onnxruntime.InferenceSession(
-                Path(path).read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-            self.name = self.session.get_inputs()[0].name
+            self.infer = load(Path(path).read_bytes())
 
         @daft.method.batch(return_dtype=kind, batch_size=batch)
         def features(self, images: daft.Series) -> Any:
             """Return the features of a batch of images or of files."""
             values = images.to_pylist()
             arrays = values if pixels else [pixels_of(file) for file in values]
-            return self.session.run(None, {self.name: np.stack(arrays)})[0]
+            return self.infer(np.stack(arrays))
 
     return Network
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.jobs import Job, contend
-from fruits_jobs.engines import make_engine
+from fruits_jobs.engines import OnnxEngine, make_engine
 from fruits_jobs.networks import load_network, quiet_tensorflow
 from fruits_jobs.scaling import SIDE
 
@@ -20,11 +20,14 @@ _infer: Any = None
 
 
 def load(engine: str, weights: str, network: str) -> None:
-    """Make this process' network: onnxruntime, tensorflow (as ours) or keras-predict."""
+    """Make this process' network: litert or tensorflow (as ours), onnxruntime or keras-predict."""
     global _infer  # noqa: PLW0603  (a worker process has one)
     os.environ["OMP_NUM_THREADS"] = "1"
-    if engine == "onnxruntime":
+    if engine == "litert":
         _infer = make_engine("MobileNetV2", Path(network).read_bytes()).features
+        return
+    if engine == "onnxruntime":
+        _infer = OnnxEngine(Path(network).with_suffix(".onnx").read_bytes()).features
         return
     quiet_tensorflow(threads=1)
     model = load_network("MobileNetV2", Path(weights))
@@ -47,7 +50,7 @@ def infer(count: int, batch: int) -> int:
 def model_only(job: Job) -> Iterator[Callable[[str], int]]:
     """Give a function that runs the job's number of images on as many processes as cores."""
     context = multiprocessing.get_context("spawn")
-    engine, batch = str(job.option("engine", "onnxruntime")), int(job.option("batch", 2))
+    engine, batch = str(job.option("engine", "litert")), int(job.option("batch", 2))
     arguments = (engine, job.weights, job.network)
     share = (job.images // job.cores, batch)
     with context.Pool(job.cores, load, arguments) as pool:

@@ -21,7 +21,7 @@ def words(job: Job, attempt: str) -> list[str]:
         "work": f"{LAKE}/attempts/{attempt}/",
         "weights": job.weights_uri,
         "network": job.network_uri,
-        "engine": job.option("engine", "onnxruntime"),
+        "engine": job.option("engine", "litert"),
         "feature-model": job.feature_model,
         "batch": "benchmark",
         "region": REGION,

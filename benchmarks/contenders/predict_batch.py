@@ -1,4 +1,4 @@
-"""Spark's own way: binaryFile and `predict_batch_udf`, with the network in ONNX Runtime as ours.
+"""Spark's own way: binaryFile and `predict_batch_udf`, with the network in LiteRT as ours.
 
 Two forms. *tensor*, as its documentation shows: a pandas UDF decodes to a flattened array, which
 `input_tensor_shapes` folds again. *bytes*: the predict function gets the files and decodes them
@@ -7,7 +7,6 @@ itself, which spares Spark 150,528 values an image.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.contenders.network import SIDE, load, pixels_of
 from benchmarks.jobs import Job, contend
 from benchmarks.spark import session
 
-SIDE = 224
 BATCH = 8
 
 
@@ -67,25 +66,6 @@ def predict_batch(job: Job) -> Iterator[Callable[[str], int]]:
             return spark.read.parquet(output).count()
 
         yield run
-
-
-def load(model: bytes) -> Callable[[Any], Any]:
-    """Return the network as a function: uint8[N, 224, 224, 3] -> float32[N, 1280]."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: session.run(None, {name: pixels})[0]
-
-
-def pixels_of(file: bytes) -> Any:
-    """Return an image file as uint8[224, 224, 3]."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(file)).convert("RGB")
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ own, actors infer. *bytes*: `read_binary_files`, and the actors decode and infer
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,23 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.contenders.network import SIDE, load, pixels_of
 from benchmarks.jobs import REGION, Job, contend
-
-SIDE = 224
 
 
 class Network:
     """The network in one actor."""
 
     def __init__(self, model: bytes) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
-        )
-        self.name = self.session.get_inputs()[0].name
+        self.infer = load(model)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return paths and features of a batch of images or of files."""
@@ -39,16 +30,7 @@ class Network:
             pixels = batch["image"]
         else:
             pixels = np.stack([pixels_of(file) for file in batch["bytes"]])
-        features = self.session.run(None, {self.name: pixels})[0]
-        return {"path": batch["path"], "features": features}
-
-
-def pixels_of(file: bytes) -> Any:
-    """Return an image file as uint8[224, 224, 3]."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(file)).convert("RGB")
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+        return {"path": batch["path"], "features": self.infer(pixels)}
 
 
 @contextmanager

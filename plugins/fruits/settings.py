@@ -34,7 +34,7 @@ EU_REGIONS = {
 class Engine(StrEnum):
     """What runs the network; both give the same features within 1e-4."""
 
-    ONNXRUNTIME = "onnxruntime"
+    LITERT = "litert"
     TENSORFLOW = "tensorflow"
 
 
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         description="For one run of make batch; a field of the trigger form: try the images in "
         "quarantine again.",
     )
-    engine: Engine = Field(Engine.ONNXRUNTIME, description="What runs the network.")
+    engine: Engine = Field(Engine.LITERT, description="What runs the network.")
     k: int | None = Field(
         None, ge=1, description="Number of components; empty: chosen by the variance target."
     )

@@ -18,7 +18,7 @@ APPLICATION_MASTER_MB = 1024
 YARN_STEP_MB = 32  # EMR's yarn.scheduler.minimum-allocation-mb: YARN rounds containers up to it
 HEAP_SHARE = 0.25  # the JVM moves Arrow batches; networks and photographs are Python's
 # A Python worker per core: the loaded network, its batch, and photographs that are being decoded.
-PYTHON_MB = {Engine.ONNXRUNTIME: 600, Engine.TENSORFLOW: 900}
+PYTHON_MB = {Engine.LITERT: 600, Engine.TENSORFLOW: 900}
 
 
 class TooLittleMemoryError(FruitsError):

@@ -75,10 +75,13 @@ def publish_weights(weights: Weights, backbone: str, lake: str) -> None:
     write_json(_published_uri(backbone, lake), about)
 
 
-def export_network(weights: Weights, output: Path) -> None:
-    """Write the network of *weights* as ONNX to *output*: uint8[N,224,224,3] -> float32[N,D]."""
-    backbone = backbone_of(weights.feature_model)
-    _run("onnx", "--backbone", backbone, "--weights", weights.path, "--output", str(output))
+def export_network(weights: Weights, *outputs: Path) -> None:
+    """Write the network of *weights*, uint8[N,224,224,3] -> float32[N,D], to files by suffix.
+
+    A .tflite is for the featurize step (N is 1), an .onnx for those who read the lake.
+    """
+    backbone, files = backbone_of(weights.feature_model), map(str, outputs)
+    _run("network", "--backbone", backbone, "--weights", weights.path, "--output", *files)
 
 
 def published_weights(backbone: str, lake: str) -> Weights | None:

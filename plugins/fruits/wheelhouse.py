@@ -21,7 +21,7 @@ from fruits.settings import Engine
 log = logging.getLogger(__name__)
 
 LOCKS = {
-    Engine.ONNXRUNTIME: ROOT / "bootstrap" / "node" / "requirements.txt",
+    Engine.LITERT: ROOT / "bootstrap" / "node" / "requirements.txt",
     Engine.TENSORFLOW: ROOT / "bootstrap" / "node" / "requirements-tensorflow.txt",
 }
 # EMR's nodes: Amazon Linux 2023 (glibc 2.34) on x86-64. pip does not know which names of a platform

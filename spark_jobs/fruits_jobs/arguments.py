@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-ENGINES = ("onnxruntime", "tensorflow")
+ENGINES = ("litert", "tensorflow")
 SCALERS = ("none", "standard", "minmax")
 REFITS = ("auto", "always", "never")
 # The largest phone photographs have 108 megapixels; decoding one takes about 0.4 GB for a moment.
@@ -19,10 +19,10 @@ def featurize_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quarantine", type=s3_folder, required=True, help="where bad images go")
     parser.add_argument("--work", type=s3_folder, required=True, help="progress and result")
     parser.add_argument("--weights", type=s3_file, required=True, help="Keras weights, .h5")
-    parser.add_argument("--network", type=s3_file, required=True, help="the same network, .onnx")
+    parser.add_argument("--network", type=s3_file, required=True, help="the same network, .tflite")
     parser.add_argument("--rewrites", type=s3_file, help="rows that committed files are to lose")
     parser.add_argument("--backbone", default="MobileNetV2", help="Keras application name")
-    parser.add_argument("--engine", choices=ENGINES, default="onnxruntime")
+    parser.add_argument("--engine", choices=ENGINES, default="litert")
     parser.add_argument("--feature-model", required=True, help="name of what makes the features")
     parser.add_argument("--batch", required=True, help="id of the batch")
     parser.add_argument("--region", required=True, help="AWS region of the buckets")

@@ -1,4 +1,4 @@
-"""The two ways to run the network on one core, behind one small interface."""
+"""The ways to run the network on one core, behind one small interface."""
 
 from __future__ import annotations
 
@@ -21,17 +21,43 @@ class Engine(Protocol):
         """Return float32[N, D] for uint8[N, 224, 224, 3]."""
 
 
-class OnnxEngine:
-    """ONNX Runtime on one thread, from the bytes of an exported network."""
+class LiteRtEngine:
+    """LiteRT (TensorFlow Lite with XNNPACK) on one thread, from the bytes of an exported network.
 
-    def __init__(self, model: bytes, *, to_run: bool = True) -> None:
-        """Load *model*; if it is not *to_run*, only to know what it is, which is faster."""
+    ValueError if they are none.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        # Spark runs one task per core: threads of our own would only fight over them.
+        self._interpreter = Interpreter(model_content=model, num_threads=1)
+        self._interpreter.allocate_tensors()
+        (pixels,), (output,) = (
+            self._interpreter.get_input_details(),
+            self._interpreter.get_output_details(),
+        )
+        self._input, self._output = pixels["index"], output["index"]
+        self.length = int(output["shape"][-1])
+        self.feature_model = next(iter(self._interpreter.get_signature_list()), None)
+
+    def features(self, pixels: npt.NDArray[np.uint8]) -> Features:
+        """Return float32[N, D] for uint8[N, 224, 224, 3]."""
+        found = np.empty((len(pixels), self.length), np.float32)
+        for at in range(len(pixels)):
+            self._interpreter.set_tensor(self._input, pixels[at : at + 1])
+            self._interpreter.invoke()
+            found[at] = self._interpreter.get_tensor(self._output)[0]
+        return found
+
+
+class OnnxEngine:
+    """ONNX Runtime on one thread: what those who read the lake run, and no step does."""
+
+    def __init__(self, model: bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        if not to_run:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Spark runs one task per core: threads of our own would only fight over them.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
@@ -48,7 +74,7 @@ class OnnxEngine:
 
 
 class TensorFlowEngine:
-    """The Keras model itself on one thread: the reference that ONNX is held against."""
+    """The Keras model itself on one thread: the reference that the others are held against."""
 
     def __init__(self, backbone: str, weights: Weights) -> None:
         quiet_tensorflow(threads=1)
@@ -70,7 +96,7 @@ class TensorFlowEngine:
 
 
 def make_engine(backbone: str, parameters: bytes | Weights) -> Engine:
-    """Return the engine that *parameters* are for: an ONNX model's bytes or Keras weights."""
+    """Return the engine that *parameters* are for: a LiteRT model's bytes or Keras weights."""
     if isinstance(parameters, bytes):
-        return OnnxEngine(parameters)
+        return LiteRtEngine(parameters)
     return TensorFlowEngine(backbone, parameters)

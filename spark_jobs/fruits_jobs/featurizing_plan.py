@@ -37,7 +37,7 @@ class Plan:
 def write_features(spark: SparkSession, plan: Plan, parameters: Any) -> list[Row]:
     """Run the network once per image, write every outcome, and return one WRITTEN row per file.
 
-    *parameters* (an ONNX model's bytes or Keras weights) are broadcast once. Only files of
+    *parameters* (a LiteRT model's bytes or Keras weights) are broadcast once. Only files of
     successful Spark tasks are returned; what a failed task left is never listed.
     """
     ranges, task, counters, destination = plan.ranges, plan.task, plan.counters, plan.destination

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,10 +117,6 @@ def _preprocessing() -> dict[str, Any]:
     quiet_tensorflow()
     import keras
 
-    modules = [m for m in vars(keras.applications).values() if hasattr(m, "preprocess_input")]
-    return {
-        name: module.preprocess_input
-        for module in modules
-        for name in vars(module)
-        if name[0].isupper()
-    }
+    makers = {name: make for name, make in vars(keras.applications).items() if name[0].isupper()}
+    # Not all modules that Keras shows to users hold both: MobileNetV3's has no network in it.
+    return {name: sys.modules[make.__module__].preprocess_input for name, make in makers.items()}

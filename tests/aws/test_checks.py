@@ -51,7 +51,7 @@ def test_checkov_has_nothing_against_it(tools: Path) -> None:
 @pytest.mark.aws_tools
 def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
     """The real wheelhouse, without a network, in 60 s; a second time in less than one."""
-    lock = LOCKS[Engine.ONNXRUNTIME]
+    lock = LOCKS[Engine.LITERT]
     digest = lock_sha256(lock)
     wheels = tools / "wheelhouses" / digest
     if not (wheels / "requirements.txt").exists():
@@ -68,7 +68,7 @@ def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
 
     assert took[0] < 60
     assert took[1] < 1
-    assert node.python("import numpy, onnxruntime, obstore, pandas, pyarrow; print('ready')")
+    assert node.python("import ai_edge_litert, numpy, obstore, pandas, pyarrow; print('ready')")
 
 
 @pytest.mark.aws_simulator

@@ -21,7 +21,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterato
     with open_lab(tmp_path_factory.mktemp("lab"), cache_folder) as lab:
         # As any batch but the first finds it: the labs do not each compute it.
         (lab.lake / "networks").mkdir()
-        for network in cache_folder.glob("*.onnx"):
+        for network in (*cache_folder.glob("*.onnx"), *cache_folder.glob("*.tflite")):
             shutil.copy(network, lab.lake / "networks")
         lab.wait_until(lambda: _known(lab), 60, "both DAGs are known")
         # These cases have a watchdog of their own, which can be killed and switched off.

@@ -20,6 +20,7 @@ HEAVY = (
     "matplotlib",
     "numpy",
     "obstore",
+    "ai_edge_litert",
     "onnxruntime",
     "pandas",
     "pyarrow",

@@ -75,7 +75,7 @@ def failure(
     """Let a run over two new images meet a network that cannot be loaded; then repair it."""
     before = orchard.versions("features")
     add_two_images(orchard, tmp_path_factory.mktemp("new"))
-    (network,) = (orchard.cloud.storage.folder / "fruits-lake" / "networks").glob("*.onnx")
+    (network,) = (orchard.cloud.storage.folder / "fruits-lake" / "networks").glob("*.tflite")
     whole = network.read_bytes()
     network.write_bytes(b"not a network")
     run = airflow.trigger(INGESTION, {})

@@ -150,7 +150,7 @@ def featurized(
         "step": "featurize",
         "batch": batch,
         "feature_model": model,
-        "engine": "onnxruntime",
+        "engine": "litert",
         "images": len(added),
         "features": written(f"features/data/{batch}/{attempt}", FEATURES, edit(features), files),
         "quarantine": written(f"quarantine/data/{batch}/{attempt}", QUARANTINE, quarantine, 1)

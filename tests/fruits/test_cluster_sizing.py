@@ -32,7 +32,7 @@ LARGE = Settings(workers=20, cap_money=100, month_cap_money=1000)
 def run(seconds: float, images: int, workers: int = 1, **more: Any) -> dict[str, Any]:
     """Return a row of `runs` as sizing reads it."""
     return {
-        "engine": "onnxruntime",
+        "engine": "litert",
         "worker_instance_type": "c6i.2xlarge",
         "workers": workers,
         "worker_vcpus": 8,

@@ -69,10 +69,10 @@ def test_nodes_get_no_pyspark() -> None:
 
 
 def test_engines_have_wheelhouses_of_their_own() -> None:
-    """TensorFlow's 250 MB are not for nodes that run ONNX Runtime."""
+    """TensorFlow's 250 MB are not for nodes that run LiteRT."""
     uris = {engine: wheelhouse_uri("s3://lake", engine) for engine in Engine}
 
-    assert uris[Engine.ONNXRUNTIME].endswith(lock_sha256(LOCKS[Engine.ONNXRUNTIME]))
+    assert uris[Engine.LITERT].endswith(lock_sha256(LOCKS[Engine.LITERT]))
     assert len(set(uris.values())) == 2
 
 
@@ -92,7 +92,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     file.write_bytes(b"weights")
     described = Weights(str(file), "1" * 64, "model", "imagenet")
     monkeypatch.setattr(publishing, "resolve_weights", lambda *_: described)
-    monkeypatch.setattr("fruits.staging._exported", lambda *_: b"network")
+    monkeypatch.setattr("fruits.staging._exported", lambda *_: {".tflite": b"network"})
     return described
 
 

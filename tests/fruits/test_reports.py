@@ -88,7 +88,7 @@ def test_a_whole_run_fills_the_row() -> None:
         "cluster_id": "j-1",
         "cluster_seconds": 300.0,
         "added_bytes": 72_000,
-        "engine": "onnxruntime",
+        "engine": "litert",
         "worker_instance_type": "c6i.2xlarge",
         "workers": 1,
         "worker_vcpus": 8,

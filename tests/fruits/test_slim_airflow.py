@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ABSENT = (
     *("PIL", "asyncpg", "h5py", "keras", "matplotlib", "onnx", "onnxruntime", "pandas"),
     *("psycopg2", "pyspark", "scipy", "sklearn", "tensorflow", "tf2onnx", "threadpoolctl"),
+    "ai_edge_litert",
 )
 PROGRAM = """
 import json, sys
@@ -61,7 +62,7 @@ def published(storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.Monkey
     file = tmp_path / "w.h5"
     file.write_bytes(b"weights")
     weights = Weights(str(file), "1" * 64, "model-of-test", "file")
-    monkeypatch.setattr("fruits.staging._exported", lambda *_: b"network")
+    monkeypatch.setattr("fruits.staging._exported", lambda *_: {".tflite": b"network"})
     stage_jobs("s3://fruits-lake", "eu-west-3", weights)
     publish_weights(weights, "MobileNetV2", "s3://fruits-lake")
     return weights

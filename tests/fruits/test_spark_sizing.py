@@ -22,7 +22,7 @@ def test_executors_fill_a_node_and_fit(instance_type: str) -> None:
     """All cores are used; heap and overhead leave room for YARN's own container, on every node."""
     node = PRICES["eu-west-1"].price(instance_type)
 
-    spark = executor_settings(instance_type, node, 3, Engine.ONNXRUNTIME)
+    spark = executor_settings(instance_type, node, 3, Engine.LITERT)
 
     per_node = int(spark["spark.executor.instances"]) // 3
     container = megabytes(spark["spark.executor.memory"]) + megabytes(
@@ -33,12 +33,12 @@ def test_executors_fill_a_node_and_fit(instance_type: str) -> None:
     assert 0.74 <= used / (node.memory_gib * 1024) <= 0.75
 
 
-def test_tensorflow_wants_more_memory_than_onnx_runtime() -> None:
+def test_tensorflow_wants_more_memory_than_litert() -> None:
     """A type that is too small is refused before it costs anything, with one that is not."""
     node = PRICES["eu-west-3"].price("c6i.2xlarge")
 
     assert executor_settings("c6i.2xlarge", node, 1, Engine.TENSORFLOW)
     small = type(node)(vcpus=8, memory_gib=12, ec2=1, emr=1)
-    assert executor_settings("x", small, 1, Engine.ONNXRUNTIME)
+    assert executor_settings("x", small, 1, Engine.LITERT)
     with pytest.raises(TooLittleMemoryError, match="needs 900"):
         executor_settings("x", small, 1, Engine.TENSORFLOW)

@@ -92,7 +92,12 @@ def _arrive(catalog: Catalog, broken: list[str]) -> str:
         put(key)
     sensed(catalog, BATCH)
     seconds = {"prepare": 2.1, "featurize": 41.7, "total": 46.2}
-    versions = {"python": "3.11.9", "pyspark": "4.1.1", "pillow": "13.0.0", "onnxruntime": "1.31.1"}
+    versions = {
+        "python": "3.11.9",
+        "pyspark": "4.1.1",
+        "pillow": "13.0.0",
+        "ai-edge-litert": "2.3.0",
+    }
     return featurized(
         BATCH,
         "1.1",

@@ -62,7 +62,7 @@ class Batch:
         pq.write_table(table, lake / "manifests" / "added.parquet", row_group_size=16)
         return cls(folder, network)
 
-    def words(self, attempt: str = "1", engine: str = "onnxruntime") -> list[str]:
+    def words(self, attempt: str = "1", engine: str = "litert") -> list[str]:
         """Return the featurize step's command line for this batch."""
         options = {
             "manifest": f"{LAKE}/manifests/added.parquet",

@@ -38,15 +38,15 @@ def job_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    """Return weights (path), feature_model and network (path) of a seeded MobileNetV2."""
+    """Return weights, feature_model, network and onnx (paths) of a seeded MobileNetV2."""
     folder = tmp_path_factory.mktemp("network")
     located = locate_weights(
         Namespace(backbone="MobileNetV2", weights="seeded", output_folder=folder)
     )
     weights, name = Path(located["weights"]), located["feature_model"]
-    onnx = folder / f"{name}.onnx"
-    export(Namespace(backbone="MobileNetV2", weights=weights, output=onnx))
-    return Namespace(weights=weights, feature_model=name, network=onnx)
+    network, onnx = (folder / f"{name}{suffix}" for suffix in (".tflite", ".onnx"))
+    export(Namespace(backbone="MobileNetV2", weights=weights, output=[network, onnx]))
+    return Namespace(weights=weights, feature_model=name, network=network, onnx=onnx)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 
 from featurize import OutcomesDoNotAddUp, featurize
 from fruits_jobs.arguments import featurize_parser
-from fruits_jobs.engines import OnnxEngine
+from fruits_jobs.engines import LiteRtEngine
 from fruits_jobs.images import decode
 from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE
 from tests.fruits.lake_search import Image as KnownBy
@@ -78,23 +78,23 @@ def test_features_are_the_networks_own(spark, make_batch, mixed, network):
 
     rows = batch.table(featurize(batch.arguments(), spark)["features"]).to_pylist()
 
-    engine = OnnxEngine(network.network.read_bytes())
+    engine = LiteRtEngine(network.network.read_bytes())
     for row in rows[::7]:
         pixels = decode(mixed[row["image_key"]]).pixels
         np.testing.assert_allclose(row["features"], engine.features(pixels[None])[0], atol=1e-4)
 
 
 def test_the_engines_agree(spark, make_batch):
-    """The tensorflow engine gives the features of onnxruntime within 1e-4."""
+    """The tensorflow engine gives the features of litert within 1e-4."""
     batch = make_batch({f"run/a/{i}.jpg": photo(i) for i in range(6)})
 
-    onnx = batch.table(featurize(batch.arguments(attempt="1"), spark)["features"])
+    litert = batch.table(featurize(batch.arguments(attempt="1"), spark)["features"])
     keras = batch.table(
         featurize(batch.arguments(attempt="2", engine="tensorflow"), spark)["features"]
     )
 
-    assert onnx["image_key"] == keras["image_key"]
-    difference = np.abs(np.array(onnx["features"].to_pylist()) - keras["features"].to_pylist())
+    assert litert["image_key"] == keras["image_key"]
+    difference = np.abs(np.array(litert["features"].to_pylist()) - keras["features"].to_pylist())
     assert difference.max() < 1e-4
 
 

@@ -17,7 +17,7 @@ FEATURIZE = {
     "quarantine": "s3://lake/tables/quarantine/data/b/1/",
     "work": "s3://lake/attempts/b/featurize-1/",
     "weights": "s3://lake/weights/x/w.h5",
-    "network": "s3://lake/networks/n.onnx",
+    "network": "s3://lake/networks/n.tflite",
     "feature-model": "n",
     "batch": "b",
     "region": "eu-west-3",
@@ -41,10 +41,10 @@ def words(options: dict[str, str], **more: str) -> list[str]:
 
 
 def test_what_is_not_said_has_the_documented_default():
-    """MobileNetV2 on ONNX Runtime is what a batch gets that asks for nothing else."""
+    """MobileNetV2 on LiteRT is what a batch gets that asks for nothing else."""
     arguments = featurize_parser().parse_args(words(FEATURIZE))
 
-    assert (arguments.backbone, arguments.engine) == ("MobileNetV2", "onnxruntime")
+    assert (arguments.backbone, arguments.engine) == ("MobileNetV2", "litert")
     assert arguments.max_pixels == 120_000_000
 
 

@@ -12,18 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fruits_jobs.engines import OnnxEngine, TensorFlowEngine
+from fruits.params import BACKBONES
+from fruits_jobs.engines import LiteRtEngine, OnnxEngine, TensorFlowEngine
 from fruits_jobs.images import decode
+from fruits_jobs.network_export import (
+    NetworksDiffer,
+    export_networks,
+    largest_difference,
+    to_litert,
+)
 from fruits_jobs.networks import (
     UnknownBackbone,
     WeightsDoNotFit,
+    backbones,
     build_network,
     feature_model_name,
     load_network,
     read_weights,
     sha256_of,
 )
-from fruits_jobs.onnx_export import NetworksDiffer, export_onnx, largest_difference, to_onnx
 from fruits_jobs.seeded_weights import synthetic_images, write_seeded_weights
 
 JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
@@ -45,15 +52,16 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_both_engines_equal_keras(network):
+def test_all_engines_equal_keras(network):
     """Whichever engine a step was given, its features are those of Keras within 1e-4."""
     expected = load_network("MobileNetV2", network.weights).predict(pixels(), verbose=0)
     data = network.weights.read_bytes()
 
-    onnx = OnnxEngine(network.network.read_bytes())
+    litert = LiteRtEngine(network.network.read_bytes())
+    onnx = OnnxEngine(network.onnx.read_bytes())
     keras = TensorFlowEngine("MobileNetV2", read_weights("MobileNetV2", network.weights.name, data))
 
-    for engine in (onnx, keras):
+    for engine in (litert, onnx, keras):
         assert engine.length == 1280
         assert engine.features(pixels()).dtype == np.float32
         assert np.abs(engine.features(pixels()) - expected).max() < 1e-4
@@ -61,7 +69,7 @@ def test_both_engines_equal_keras(network):
 
 
 def test_real_weights_give_the_features_of_plain_keras(shared, tmp_path):
-    """On real photos both engines equal the application as its documentation uses it."""
+    """On real photos all engines equal the application as its documentation uses it."""
     import keras
 
     weights = next((shared / "weights").glob("*.h5"))
@@ -71,12 +79,15 @@ def test_real_weights_give_the_features_of_plain_keras(shared, tmp_path):
     prepared = keras.applications.mobilenet_v2.preprocess_input(images.astype(np.float32))
     expected = plain.predict(prepared, verbose=0)
 
-    export_onnx("MobileNetV2", weights, tmp_path / "n.onnx")
-    onnx = OnnxEngine((tmp_path / "n.onnx").read_bytes())
+    files = [tmp_path / "n.tflite", tmp_path / "n.onnx"]
+    differences = export_networks("MobileNetV2", weights, files)
+    litert, onnx = LiteRtEngine(files[0].read_bytes()), OnnxEngine(files[1].read_bytes())
     name = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
 
-    assert onnx.feature_model == name
+    assert litert.feature_model == onnx.feature_model == name
+    assert max(differences.values()) < 1e-4
     assert feature_model_name("MobileNetV2", sha256_of(weights.read_bytes())) == name
+    assert np.abs(litert.features(images) - expected).max() < 1e-4
     assert np.abs(onnx.features(images) - expected).max() < 1e-4
     tensorflow = TensorFlowEngine(
         "MobileNetV2", read_weights("MobileNetV2", weights.name, weights.read_bytes())
@@ -86,7 +97,7 @@ def test_real_weights_give_the_features_of_plain_keras(shared, tmp_path):
 
 def test_seeded_features_are_sane(network):
     """Seeded weights give features that vary, do not saturate, and tell images apart."""
-    features = OnnxEngine(network.network.read_bytes()).features(pixels(16))
+    features = LiteRtEngine(network.network.read_bytes()).features(pixels(16))
 
     assert 0.1 < features.std() < 2
     assert (features < 5.9).mean() > 0.99
@@ -117,9 +128,9 @@ def test_another_backbone_works_end_to_end(tmp_path):
     weights = tmp_path / "ResNet50-seeded.weights.h5"
     write_seeded_weights("ResNet50", weights)
 
-    export_onnx("ResNet50", weights, tmp_path / "r.onnx")
+    export_networks("ResNet50", weights, [tmp_path / "r.tflite"])
 
-    engine = OnnxEngine((tmp_path / "r.onnx").read_bytes())
+    engine = LiteRtEngine((tmp_path / "r.tflite").read_bytes())
     assert engine.length == 2048
     assert engine.feature_model.startswith("ResNet50-224-bilinear-v2-")
     assert np.isfinite(engine.features(pixels(2))).all()
@@ -139,6 +150,11 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path):
         load_network("MobileNetV2", tmp_path / "x.h5")
 
 
+def test_all_backbones_of_the_trigger_form_are_known():
+    """What an operator can choose, Keras has, with its own preprocessing."""
+    assert set(BACKBONES) <= set(backbones())
+
+
 def test_an_unknown_backbone_lists_the_known_ones():
     """A typo is answered with the names that exist."""
     with pytest.raises(UnknownBackbone, match=r"'MobilNet' is not.*MobileNetV2.*ResNet50"):
@@ -147,13 +163,15 @@ def test_an_unknown_backbone_lists_the_known_ones():
 
 def test_an_export_that_is_off_is_never_written(network, tmp_path, monkeypatch):
     """Features of an engine that differs would silently mix with those of the other."""
-    import fruits_jobs.onnx_export as exporting
+    from fruits_jobs.network_export import FORMATS
 
-    other = to_onnx(build_network("MobileNetV2"), "other")
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: other)
+    other = to_litert(build_network("MobileNetV2"), "other")
+    monkeypatch.setitem(FORMATS, ".tflite", (lambda *_: other, LiteRtEngine))
 
-    with pytest.raises(NetworksDiffer, match="is off Keras by"):
-        export_onnx("MobileNetV2", network.weights, tmp_path / "n.onnx")
+    with pytest.raises(NetworksDiffer, match=r"exported as \.tflite is off Keras by"):
+        export_networks(
+            "MobileNetV2", network.weights, [tmp_path / "n.onnx", tmp_path / "n.tflite"]
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,8 +179,9 @@ def test_the_difference_is_seen(network):
     """The check that guards the export can fail."""
     keras = load_network("MobileNetV2", network.weights)
 
-    assert largest_difference(keras, network.network.read_bytes()) < 1e-4
-    assert largest_difference(build_network("MobileNetV2"), network.network.read_bytes()) > 1e-2
+    engine = LiteRtEngine(network.network.read_bytes())
+    assert largest_difference(keras, engine) < 1e-4
+    assert largest_difference(build_network("MobileNetV2"), engine) > 1e-2
 
 
 def test_the_command_prints_json_on_its_last_line(network, tmp_path):
@@ -204,6 +223,8 @@ def test_the_parser_names_what_is_missing():
 
     with pytest.raises(SystemExit):
         parser().parse_args(["weights"])
-    parsed = parser().parse_args(["onnx", "--weights", "w.h5", "--output", "n.onnx"])
+    words = ["network", "--weights", "w.h5", "--output", "n.tflite", "n.onnx"]
+    parsed = parser().parse_args(words)
     assert isinstance(parsed, Namespace)
     assert parsed.backbone == "MobileNetV2"
+    assert parsed.output == [Path("n.tflite"), Path("n.onnx")]

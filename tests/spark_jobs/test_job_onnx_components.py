@@ -25,10 +25,10 @@ REGION = "eu-west-3"
 def test_raw_pixels_give_the_tables_components(storage, network, tmp_path, scaler):
     """The command's file gives within 1e-3 what network and PCA give one after the other."""
     pixels = synthetic_images(24, np.random.default_rng(5))
-    engine = OnnxEngine(network.network.read_bytes())
+    engine = OnnxEngine(network.onnx.read_bytes())
     features = engine.features(pixels)
     basis = fit(Statistics.of(features), Wish(k=8), scaler)
-    write_bytes(f"{LAKE}/networks/n.onnx", network.network.read_bytes(), REGION)
+    write_bytes(f"{LAKE}/networks/n.onnx", network.onnx.read_bytes(), REGION)
     archive = npz(basis)
     write_bytes(f"{LAKE}/models/pca/v/pca.npz", archive, REGION)
     description = {
@@ -61,4 +61,4 @@ def test_another_networks_pca_is_refused(network):
     basis = fit(Statistics.of(X), Wish(k=2))
 
     with pytest.raises(NotThisNetwork, match="was fitted to another"):
-        with_components(network.network.read_bytes(), basis, "another", "v")
+        with_components(network.onnx.read_bytes(), basis, "another", "v")
