@@ -92,7 +92,9 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     file.write_bytes(b"weights")
     described = Weights(str(file), "1" * 64, "model", "imagenet")
     monkeypatch.setattr(publishing, "resolve_weights", lambda *_: described)
-    monkeypatch.setattr("fruits.staging._exported", lambda *_: {".tflite": b"network"})
+    monkeypatch.setattr(
+        "fruits.staging._exported", lambda _, __, kinds: dict.fromkeys(kinds, b"network")
+    )
     return described
 
 

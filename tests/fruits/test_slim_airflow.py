@@ -62,7 +62,9 @@ def published(storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.Monkey
     file = tmp_path / "w.h5"
     file.write_bytes(b"weights")
     weights = Weights(str(file), "1" * 64, "model-of-test", "file")
-    monkeypatch.setattr("fruits.staging._exported", lambda *_: {".tflite": b"network"})
+    monkeypatch.setattr(
+        "fruits.staging._exported", lambda _, __, kinds: dict.fromkeys(kinds, b"network")
+    )
     stage_jobs("s3://fruits-lake", "eu-west-3", weights)
     publish_weights(weights, "MobileNetV2", "s3://fruits-lake")
     return weights
