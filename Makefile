@@ -41,7 +41,7 @@ SPARK35 := .venv-spark35
 
 .PHONY: help
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
 	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
