@@ -149,7 +149,7 @@ bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers
 	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json
 
 .PHONY: bench-quick
-bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (under 5 minutes)
+bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (about 5 minutes)
 	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images "$(IMAGES)" \
 	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
 	@$(BIN)/python -m benchmarks.bench_sensing --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
