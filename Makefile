@@ -41,7 +41,7 @@ SPARK35 := .venv-spark35
 
 .PHONY: help
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  IMAGES=<folder of label folders>  WEIGHTS=<file.h5|imagenet|seeded>  choose the input of a run."
 	@echo "  make export: WHAT=components|features|quarantine|onnx  FORMAT=parquet|csv  WIDE=1: a column per"
@@ -149,7 +149,7 @@ bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers
 	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json
 
 .PHONY: bench-quick
-bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (under 5 minutes)
+bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (about 5 minutes)
 	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images "$(IMAGES)" \
 	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
 	@$(BIN)/python -m benchmarks.bench_sensing --keys 200000 --repeat 1 --output var/bench/sensing-quick.json

@@ -19,6 +19,7 @@ from local_cloud import background
 from local_cloud.airflow import LocalAirflow
 from local_cloud.cloud import LocalCloud
 from local_cloud.demo import Demo
+from local_cloud.emr.spark import submit_arguments
 from local_cloud.lock import FolderInUseError, holder
 from local_cloud.s3 import LOOPBACK
 from local_cloud.samples import draw_samples
@@ -61,12 +62,15 @@ def serve(options: argparse.Namespace) -> int:
         cloud = stack.enter_context(
             LocalCloud(options.folder, options.bind, options.s3_port, options.emr_port)
         )
-        known = cloud.environment()
+        # For the Spark sessions of a shell; a step has its cluster's configuration.
+        known = cloud.environment() | {
+            "PYSPARK_SUBMIT_ARGS": submit_arguments(cloud.storage.folder)
+        }
         if options.airflow:
             airflow = stack.enter_context(
                 _airflow(cloud, cloud.folder / "airflow", options.airflow_port)
             )
-            known |= {"AIRFLOW_URL": airflow.url}
+            known |= {"AIRFLOW_URL": airflow.url} | airflow.command_settings
         file = background.environment_file(cloud.folder)
         draft = file.with_suffix(".new")
         draft.write_text(json.dumps(known))

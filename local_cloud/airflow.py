@@ -64,8 +64,18 @@ class LocalAirflow:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of Airflow's processes; with it, the ``airflow`` command works too."""
+        """The environment of Airflow's processes."""
         return os.environ | self._extra | self._settings()
+
+    @property
+    def command_settings(self) -> dict[str, str]:
+        """What a shell's ``airflow`` command needs to find this Airflow; no secrets."""
+        return {
+            "AIRFLOW_HOME": str(self.folder),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        }
 
     def start(self, timeout: float = 120) -> Self:
         """Migrate the database, start the processes, return once all are healthy (*timeout* s)."""
@@ -123,12 +133,8 @@ class LocalAirflow:
         self.stop()
 
     def _settings(self) -> dict[str, str]:
-        return {
-            "AIRFLOW_HOME": str(self.folder),
+        return self.command_settings | {
             FOLDER_MARK: str(self.folder),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             # The default of 32 forks as many idle processes of 150 MB.
             "AIRFLOW__CORE__PARALLELISM": "4",

@@ -21,7 +21,8 @@ ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 LAKE = "s3://fruits-lake"
 SEEDED = (
     "The network's weights are made up (seeded), because ImageNet's could not be had: every step "
-    "is real, but similar fruits will not look similar. Give real ones with WEIGHTS=<file.h5>."
+    "is real, but similar fruits will not look similar. Give real ones with "
+    "WEIGHTS=<file.h5>, after `make clean`."
 )
 READING = """\
 from fruits.lake import read
@@ -125,7 +126,9 @@ class Demo:
             self.console.print(f"[bold yellow]{SEEDED}[/bold yellow]")
         if found and found["overruled"]:
             told = f"{found['overruled']} was asked for, but the tables are of another network"
-            self.console.print(f"[bold yellow]{told}: see docs/reprocess.md.[/bold yellow]")
+            self.console.print(
+                f"[bold yellow]{told}: `make clean` first, or see docs/reprocess.md.[/bold yellow]"
+            )
 
     def _show_report(self, run_id: str, tasks: list[dict[str, Any]]) -> None:
         report = self._answer(run_id, "report")

@@ -23,7 +23,8 @@ class FolderInUseError(RuntimeError):
         self.pid = pid
         super().__init__(
             f"A local cloud already runs over {folder} (process {pid or 'unknown'}). "
-            f"Stop it with `python -m local_cloud down --folder {folder}`, or use another folder."
+            f"Stop it (`make down`, or `python -m local_cloud down --folder {folder}`), or use "
+            "another folder."
         )
 
 

@@ -25,6 +25,7 @@ FOR_TESTS = {"FRUITS_TEST_COMPOSE", "FRUITS_BROWSER", "FRUITS_PRICES_MAX_AGE_DAY
 def pytest_configure() -> None:
     """Let Spark find a Java, the machine's or the wheel's; forget settings of make or a shell."""
     os.environ["JAVA_HOME"] = str(java_home())
+    os.environ.pop("PYSPARK_SUBMIT_ARGS", None)
     for name in [one for one in os.environ if one.startswith("FRUITS_")]:
         if name not in FOR_TESTS:
             del os.environ[name]

@@ -7,6 +7,7 @@ folder that the local S3 serves, as EMRFS is a mount of S3 on EMR.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ def defaults(cluster: Cluster, folder: Path, buckets: Path) -> dict[str, str]:
     }
     chosen = {name: value for name, value in wanted.items() if not _is_ours(name, value)}
     return base | chosen | _machine(buckets)
+
+
+def submit_arguments(buckets: Path) -> str:
+    """Return PYSPARK_SUBMIT_ARGS with which a shell's own Spark session reads the *buckets*."""
+    mounts = {k: v for k, v in _machine(buckets).items() if k.startswith("spark.hadoop.")}
+    words = [word for name, value in mounts.items() for word in ("--conf", f"{name}={value}")]
+    return shlex.join([*words, "pyspark-shell"])
 
 
 def properties(cluster: Cluster, classification: str) -> dict[str, str]:

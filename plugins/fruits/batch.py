@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 SEEDED = (
     "[bold yellow]These weights are made up (seeded): every step is real, but similar fruits will "
-    "not look similar. Give real ones with WEIGHTS=<file.h5> or WEIGHTS=imagenet.[/bold yellow]"
+    "not look similar. Give real ones with WEIGHTS=<file.h5> or WEIGHTS=imagenet, in an empty "
+    "lake (`make clean`).[/bold yellow]"
 )
 
 

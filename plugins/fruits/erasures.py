@@ -198,7 +198,10 @@ def _confirmed(terminal: Terminal, settings: Settings, keys: Sequence[str]) -> b
         f"These {len(keys)} images, all their versions and rows are deleted for good, and with "
         f"them the history of the tables in {settings.lake}: time travel begins anew."
     )
-    return input("  Type erase to go on: ").strip() == "erase"
+    try:
+        return input("  Type erase to go on: ").strip() == "erase"
+    except EOFError:  # Ctrl-D, or nobody is there to be asked
+        return False
 
 
 def _tell(terminal: Terminal, receipt: Receipt, uri: str) -> None:

@@ -25,6 +25,10 @@ class FruitsError(Exception):
         return f"{self.what} {self.way_out}".rstrip()
 
 
+class NoCatalogError(FruitsError):
+    """PyIceberg's configuration, which its environment holds, has no catalog `fruits`."""
+
+
 class MissingObjectError(FruitsError):
     """An object that has to be there is not; field: uri."""
 

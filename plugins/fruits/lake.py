@@ -37,7 +37,7 @@ from pyiceberg.types import (
 )
 from pyiceberg.utils.config import Config
 
-from fruits.errors import UnreadableTableError
+from fruits.errors import NoCatalogError, UnreadableTableError
 
 NAMESPACE = "fruits"
 # Property of features: the current feature model. It alone says what is current: the current PCA
@@ -158,10 +158,15 @@ class LakeFile:
 
 
 def open_catalog() -> Catalog:
-    """Return the catalog that PyIceberg's configuration calls `fruits`."""
+    """Return the catalog that PyIceberg's configuration calls `fruits`; NoCatalogError without."""
     # By itself load_catalog uses the environment as it was when PyIceberg was imported, which may
     # be before a task's environment was complete.
-    configured = Config().get_catalog_config("fruits") or {}
+    configured = Config().get_catalog_config("fruits")
+    if not configured:
+        raise NoCatalogError(
+            "The environment does not say where the tables are (PYICEBERG_CATALOG__FRUITS__*).",
+            "Type this in `make shell` or, on AWS, after `set -a; . docker/aws.env; set +a`.",
+        )
     patient = {"py-io-impl": "fruits.file_io.PatientFileIO"}
     return load_catalog("fruits", **patient | configured)  # type: ignore[arg-type]
 

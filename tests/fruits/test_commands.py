@@ -36,3 +36,23 @@ def test_missing_credentials_are_a_line_and_no_traceback(tmp_path: Path) -> None
     assert done.stdout.splitlines()[-1:] == ["1 1 1 1"], said
     assert said.count("Unable to locate credentials") == 4
     assert "Traceback" not in said
+
+
+def test_missing_catalog_is_a_line_and_no_traceback(tmp_path: Path) -> None:
+    """A command that is typed outside `make shell` says where it is to be typed."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    export = "import sys; from fruits import exports; sys.exit(exports.main(['components']))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", export], env=environment, capture_output=True, text=True, check=False
+    )
+
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "NoCatalogError" in said
+    assert "make shell" in said
+    assert "Traceback" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_request_overrides_the_base_but_not_the_machine(tmp_path: Path) -> None:
     assert settings["spark.hadoop.fs.s3.impl"].endswith("ViewFileSystemOverloadScheme")
     mount = settings["spark.hadoop.fs.viewfs.mounttable.fruits-lake.linkFallback"]
     assert mount == f"s3://{tmp_path}/a%20folder/s3/fruits-lake"
+
+
+def test_shells_own_session_reads_the_buckets(tmp_path: Path) -> None:
+    """A shell's Spark is told the file system and the mounts, whatever its folder is called."""
+    buckets = tmp_path / "a folder" / "s3"
+    (buckets / "fruits-lake").mkdir(parents=True)
+
+    *settings, last = shlex.split(spark.submit_arguments(buckets))
+
+    mount = f"s3://{tmp_path}/a%20folder/s3/fruits-lake"
+    assert f"spark.hadoop.fs.viewfs.mounttable.fruits-lake.linkFallback={mount}" in settings
+    view = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
+    assert f"spark.hadoop.fs.s3.impl={view}" in settings
+    assert set(settings[::2]) == {"--conf"}
+    assert last == "pyspark-shell"
 
 
 def test_exports_of_spark_env() -> None:
