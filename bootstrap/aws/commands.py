@@ -55,8 +55,11 @@ class Answers:
         if self.yes:
             return True
         self.terminal.console.print(f"  Type [bold]{word}[/bold] to go on: ", end="")
-        if input().strip() == word:
-            return True
+        try:
+            if input().strip() == word:
+                return True
+        except EOFError:  # Ctrl-D, or nobody is there to be asked
+            self.terminal.console.print()
         self.terminal.say("Nothing was changed.")
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def command(
     monkeypatch.setenv("AWS_REGION", REGION)
 
     def run(*words: str, answer: str = "no") -> tuple[int, str]:
-        monkeypatch.setattr("builtins.input", lambda: answer)
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
         code = main([*words, "--environment", str(tmp_path / "aws.env")])
         return code, capsys.readouterr().out
 

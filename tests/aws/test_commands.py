@@ -37,6 +37,15 @@ def test_nothing_is_made_unless_somebody_says_so(command: Command) -> None:
     assert (stacks(), buckets()) == ([], set())
 
 
+def test_where_nobody_answers_nothing_is_made(command: Command) -> None:
+    """A script without a terminal reads the end of its input: that is no word, and no traceback."""
+    code, told = command("deploy", "--mail", "me@example.org", answer="")
+
+    assert code == 2
+    assert "Nothing was changed" in told
+    assert stacks() == []
+
+
 def test_a_stack_needs_an_address(command: Command) -> None:
     """The budget's alarm goes to somebody; the message says how to say who."""
     code, told = command("deploy", answer="deploy")
