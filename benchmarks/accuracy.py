@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from benchmarks.bench import BACKBONE, CACHE
+from benchmarks.bench import BACKBONE, CACHE, exported
 from benchmarks.jobs import LAKE
 from benchmarks.workloads import enlarged, photographs
-from fruits.weights import export_network, resolve_weights
+from fruits.weights import resolve_weights
 from fruits_jobs.engines import Engine, Features, LiteRtEngine, OnnxEngine, TensorFlowEngine
 from fruits_jobs.images import UndecodableImage, decode
 from fruits_jobs.networks import load_network
@@ -37,9 +37,7 @@ def main() -> None:
     """Print both tables."""
     arguments = _parser().parse_args()
     weights = resolve_weights(BACKBONE, arguments.weights, CACHE, LAKE)
-    network = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}.tflite"
-    if not network.exists():
-        export_network(weights, network.with_suffix(".onnx"), network)
+    network = exported(weights)
     keras = load_network(BACKBONE, Path(weights.path))
     litert = LiteRtEngine(network.read_bytes())
     engines: dict[str, Engine] = {

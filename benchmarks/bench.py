@@ -48,6 +48,14 @@ class Size:
         return replace(self, repetitions=times)
 
 
+def exported(weights: Weights) -> Path:
+    """Return the network of *weights*, exported once: a .tflite, with the .onnx beside it."""
+    path = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}.tflite"
+    if not path.exists():
+        export_network(weights, path.with_suffix(".onnx"), path)
+    return path.resolve()
+
+
 class Bench:
     """One run of the benchmark: its S3, its images, its network."""
 
@@ -73,10 +81,7 @@ class Bench:
     @cached_property
     def network(self) -> Path:
         """The exported network: a .tflite, with the .onnx beside it."""
-        path = CACHE / "networks" / f"benchmark-{self.weights.sha256[:12]}.tflite"
-        if not path.exists():
-            export_network(self.weights, path.with_suffix(".onnx"), path)
-        return path.resolve()
+        return exported(self.weights)
 
     def small(self, count: int) -> Workload:
         """Return *count* images as they are: around and around in the folder of images."""
