@@ -28,6 +28,7 @@ from local_cloud.cloud import LocalCloud
 from local_cloud.emr import capacity, journal
 from local_cloud.samples import draw
 from tests.chaos.faults import FaultProxy, Rule
+from tests.chaos.situation import situation
 from tests.chaos.tables import Tables, read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,8 +147,17 @@ class Lab:
 
     def task_states(self, run: str) -> dict[str, str]:
         """Return the state of each of the run's tasks."""
+        return {task["task_id"]: task["state"] for task in self.tasks(run)}
+
+    def tasks(self, run: str) -> list[dict[str, Any]]:
+        """Return what the API says of each of the run's tasks."""
         path = f"dags/{INGESTION}/dagRuns/{run}/taskInstances?limit=100"
-        return {task["task_id"]: task["state"] for task in self.call("GET", path)["task_instances"]}
+        return list(self.call("GET", path)["task_instances"])
+
+    def unfinished_runs(self) -> list[str]:
+        """Return the ids of the runs that work or wait."""
+        path = f"dags/{INGESTION}/dagRuns?state=running&state=queued"
+        return [run["dag_run_id"] for run in self.call("GET", path)["dag_runs"]]
 
     def set_run_state(self, run: str, state: str) -> None:
         """Mark the run, as in the UI."""
@@ -240,17 +250,21 @@ class Lab:
             file.write_bytes(content)
         self._replaced.clear()
         self.pause(False)
-        for run in self._unfinished_runs():
+        for run in self.unfinished_runs():
             with suppress(HTTPError):
                 self.set_run_state(run, "failed")
-        self.wait_until(lambda: not self._unfinished_runs(), 60, "no run")
+        self.wait_until(lambda: not self.unfinished_runs(), 60, "no run")
         self._end_clusters()
 
     def wait_until(self, question: Callable[[], Any], seconds: float, what: str) -> Any:
-        """Ask until the answer is true and return it; AssertionError after *seconds*."""
+        """Ask until the answer is true and return it.
+
+        AssertionError after *seconds*, which says what Airflow and EMR were doing meanwhile.
+        """
         deadline = time.monotonic() + seconds
         while not (answer := question()):
-            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {seconds:.0f} s: {what}\n{situation(self)}")
             time.sleep(0.2)
         return answer
 
@@ -303,10 +317,6 @@ class Lab:
     @property
     def _capacity(self) -> Path:
         return self.cloud.folder / "emr" / capacity.NAME
-
-    def _unfinished_runs(self) -> list[str]:
-        path = f"dags/{INGESTION}/dagRuns?state=running&state=queued"
-        return [run["dag_run_id"] for run in self.call("GET", path)["dag_runs"]]
 
     def _end_clusters(self) -> None:
         for cluster_id in self.live_clusters():
