@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from local_cloud import background
-from local_cloud.airflow import LocalAirflow
+from local_cloud.airflow import PARSED_ONCE, LocalAirflow
 from local_cloud.cloud import LocalCloud
 from local_cloud.demo import Demo
 from local_cloud.emr.spark import submit_arguments
@@ -106,15 +107,17 @@ def demo(options: argparse.Namespace) -> int:
         # An Airflow of its own: one with a past would first make up for the nights it missed.
         folder = cloud.folder / "demo-airflow"
         shutil.rmtree(folder, ignore_errors=True)
-        with _airflow(cloud, folder, options.airflow_port) as airflow:
+        with _airflow(cloud, folder, options.airflow_port, PARSED_ONCE) as airflow:
             show = Demo(airflow, cloud.storage.folder / "fruits-lake")
             show.wait_for_dag()
             return 0 if show.run({"images_uri": uri}) else 1
 
 
-def _airflow(cloud: LocalCloud, folder: Path, port: int) -> LocalAirflow:
+def _airflow(
+    cloud: LocalCloud, folder: Path, port: int, more: Mapping[str, str] | None = None
+) -> LocalAirflow:
     root = Path(__file__).resolve().parents[1]
-    return LocalAirflow(folder, root, cloud.environment(), port)
+    return LocalAirflow(folder, root, cloud.environment() | dict(more or {}), port)
 
 
 def down(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not all(network.exists() for network in networks):
             export_network(weights, *networks)
     return folder
+
+
+def put_networks(cache_folder: Path, lake: Path) -> None:
+    """Give the *lake* what every batch but its first finds: the network of the seeded weights."""
+    (lake / "networks").mkdir()
+    for suffix in NETWORKS:
+        for network in cache_folder.glob(f"*{suffix}"):
+            shutil.copy(network, lake / "networks")
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from local_cloud.airflow import LocalAirflow
+from local_cloud.airflow import PARSED_ONCE, LocalAirflow
 from local_cloud.cloud import LocalCloud
 from local_cloud.samples import draw_samples
 from tests.browser.chromium import ROOT, NoBrowserError, fetch, find
+from tests.conftest import put_networks
 from tests.end_to_end.airflow_runs import INGESTION, WATCHDOG, AirflowRuns
 
 IMAGES = 12
@@ -42,6 +43,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Ite
         environment = cloud.environment()
         for name, value in environment.items():
             patch.setenv(name, value)
+        put_networks(cache_folder, cloud.storage.folder / "fruits-lake")
         _fill(cloud.storage.folder / "fruits-images" / "fruits")
         fruits = {
             "FRUITS_IMAGES_URI": "s3://fruits-images/fruits/",
@@ -53,7 +55,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Ite
             "FRUITS_PRICES_MAX_AGE_DAYS": "36500",
         }
         home = tmp_path_factory.mktemp("airflow")
-        with LocalAirflow(home, ROOT, environment | fruits) as running:
+        with LocalAirflow(home, ROOT, environment | fruits | PARSED_ONCE) as running:
             runs = AirflowRuns(running)
             runs.wait_for_dags(INGESTION, WATCHDOG)
             yield runs

@@ -68,7 +68,9 @@ class Case:
     def await_state(self, run: str, *states: str, seconds: float = 300) -> str:
         """Wait until the run is over, or in one of *states*, and return which."""
         wanted = states or ("success", "failed")
-        self.wait_until(lambda: self.lab.run_state(run) in wanted, seconds, f"run {wanted}")
+        self.lab.wait_until(
+            lambda: self.lab.run_state(run) in wanted, seconds, f"run {wanted}", every=1
+        )
         return self.lab.run_state(run)
 
     def await_end_of_clusters(self, seconds: float | None = None) -> None:

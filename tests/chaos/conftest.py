@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +12,14 @@ from tests.chaos.cases import Case
 from tests.chaos.lab import INGESTION, WATCHDOG, Lab, open_lab
 from tests.chaos.matrix import Record
 from tests.chaos.watchdogs import Watchdog
+from tests.conftest import put_networks
 
 
 @pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterator[Lab]:
     """Run the lab, with three images already ingested by a run that nothing disturbed."""
     with open_lab(tmp_path_factory.mktemp("lab"), cache_folder) as lab:
-        # As any batch but the first finds it: the labs do not each compute it.
-        (lab.lake / "networks").mkdir()
-        for network in (*cache_folder.glob("*.onnx"), *cache_folder.glob("*.tflite")):
-            shutil.copy(network, lab.lake / "networks")
+        put_networks(cache_folder, lab.lake)
         lab.wait_until(lambda: _known(lab), 60, "both DAGs are known")
         # These cases have a watchdog of their own, which can be killed and switched off.
         lab.pause(True, WATCHDOG)
@@ -97,6 +94,7 @@ def _prove_health(lab: Lab, images: int) -> None:
     for _ in range(images):
         lab.add_image()
     run = lab.trigger()
-    lab.wait_until(lambda: lab.run_state(run) in ("success", "failed"), 240, "a healthy run's end")
+    ended = ("success", "failed")
+    lab.wait_until(lambda: lab.run_state(run) in ended, 240, "a healthy run's end", every=1)
     assert lab.run_state(run) == "success", lab.task_states(run)
     assert lab.tables().complete

@@ -23,7 +23,7 @@ import boto3
 import psutil
 from pyiceberg.catalog import load_catalog
 
-from local_cloud.airflow import PROCESSES, LocalAirflow
+from local_cloud.airflow import PARSED_ONCE, PROCESSES, LocalAirflow
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr import capacity, journal
 from local_cloud.samples import draw
@@ -56,7 +56,7 @@ LEASE_SECONDS = 60 * float(FRUITS["LEASE_MINUTES"])
 ENOUGH = 4  # minutes for a run, on a busy machine too
 # A step without an end.
 HANGING = "import time\ntime.sleep(1000)\n"
-AIRFLOW = {
+AIRFLOW = PARSED_ONCE | {
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
@@ -256,8 +256,10 @@ class Lab:
         self.wait_until(lambda: not self.unfinished_runs(), 60, "no run")
         self._end_clusters()
 
-    def wait_until(self, question: Callable[[], Any], seconds: float, what: str) -> Any:
-        """Ask until the answer is true and return it.
+    def wait_until(
+        self, question: Callable[[], Any], seconds: float, what: str, every: float = 0.2
+    ) -> Any:
+        """Ask *every* so many seconds until the answer is true and return it.
 
         AssertionError after *seconds*, which says what Airflow and EMR were doing meanwhile.
         """
@@ -265,7 +267,7 @@ class Lab:
         while not (answer := question()):
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {seconds:.0f} s: {what}\n{situation(self)}")
-            time.sleep(0.2)
+            time.sleep(every)
         return answer
 
     def live_clusters(self) -> list[str]:

@@ -83,7 +83,7 @@ class AirflowRuns:
         path, deadline = f"dags/{dag_id}/dagRuns/{run_id}", time.monotonic() + seconds
         while (state := self._call("GET", path)["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{run_id} is still {state}"
-            time.sleep(0.3)
+            time.sleep(1)
         tasks = self._call("GET", f"{path}/taskInstances?limit=100")["task_instances"]
         return Run(dag_id, run_id, state, {task["task_id"]: task["state"] for task in tasks})
 

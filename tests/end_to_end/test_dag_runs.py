@@ -16,9 +16,10 @@ import pytest
 
 from fruits.clusters import TOKEN_TAG
 from fruits.leases import Lease, grant_lease
-from local_cloud.airflow import LocalAirflow
+from local_cloud.airflow import PARSED_ONCE, LocalAirflow
 from local_cloud.samples import draw_samples
 from tests.aws.stacks import empty_account, make_stack
+from tests.conftest import put_networks
 from tests.end_to_end.airflow_runs import INGESTION, SWITCH, WATCHDOG, AirflowRuns, Run
 from tests.end_to_end.allowed_calls import airflow_calls, node_calls
 from tests.end_to_end.cloud_batches import ROOT, CloudBatches
@@ -33,6 +34,7 @@ PROMISES = {"variance_target": 0.9, "cap_minutes": 30}
 @pytest.fixture(scope="module")
 def orchard(batches: CloudBatches, tmp_path_factory: pytest.TempPathFactory) -> CloudBatches:
     """Fill the bucket with 24 images of 4 labels."""
+    put_networks(batches.cache_folder, batches.cloud.storage.folder / "fruits-lake")
     drawn = tmp_path_factory.mktemp("drawn")
     draw_samples(drawn, labels=4, images=FIRST // 4)
     for image in sorted(drawn.rglob("*.jpg")):
@@ -53,7 +55,7 @@ def airflow(
         "FRUITS_POLL_SECONDS": "0.5",
         "FRUITS_PRICES_MAX_AGE_DAYS": "36500",
     }
-    environment = cloud.recorded_environment() | fruits
+    environment = cloud.recorded_environment() | fruits | PARSED_ONCE
     with LocalAirflow(tmp_path_factory.mktemp("airflow"), ROOT, environment) as running:
         runs = AirflowRuns(running)
         runs.wait_for_dags(INGESTION, WATCHDOG, SWITCH)

@@ -12,6 +12,7 @@ import pytest
 
 from fruits.lake import current_feature_model, current_version, open_table
 from local_cloud.samples import draw_samples
+from tests.conftest import put_networks
 from tests.end_to_end.cloud_batches import CloudBatches
 
 FIRST, OTHER = "MobileNetV2", "MobileNet"
@@ -22,6 +23,7 @@ LENGTHS = {FIRST: 1280, OTHER: 1024}
 @pytest.fixture(scope="module")
 def orchard(batches: CloudBatches, tmp_path_factory: pytest.TempPathFactory) -> CloudBatches:
     """Fill the bucket with 24 images of 4 labels, and ingest them with the first network."""
+    put_networks(batches.cache_folder, batches.cloud.storage.folder / "fruits-lake")
     drawn = tmp_path_factory.mktemp("drawn")
     draw_samples(drawn, labels=4, images=IMAGES // 4)
     for image in sorted(drawn.rglob("*.jpg")):
