@@ -3,7 +3,7 @@
     python -m fruits.batch
 
 reads its settings from the environment (FRUITS_*), and so runs against AWS as against the local
-cloud.
+cloud. It is reported as the DAG's runs are: a row of `runs`, and a page in the lake.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import argparse
 import secrets
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from fruits.errors import FruitsError
 from fruits.leases import renew_lease
 from fruits.lifecycle import await_cluster, create_cluster, emr_client
 from fruits.progress import describe_failure, describe_progress
+from fruits.reports import RunFacts, report_folder, write_report
 from fruits.settings import Settings, SettingsError, load_settings
 from fruits.step_runs import run_step
 from fruits.terminal import Terminal
@@ -41,18 +44,28 @@ SEEDED = (
 
 @dataclass
 class ShellRun:
-    """One run in a terminal: its settings and places, and what it found, for its last table."""
+    """One run in a terminal: its settings and places, and what it found, for its last table.
+
+    *states* and *answers* are by the task of the DAG that would have done it.
+    """
 
     settings: Settings
     terminal: Terminal
     attempt: Attempt
-    sensed: dict[str, Any] = field(default_factory=dict)
+    began: datetime
+    states: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, str] = field(default_factory=dict)
 
     @property
     def batch(self) -> str:
         """The batch's id, which is its cluster's token too."""
         return self.attempt.batch.id
+
+    @property
+    def sensed(self) -> dict[str, Any]:
+        """What sensing found."""
+        return dict(self.answers["sense_changes"])
 
     def ingest(self) -> None:
         """Take the batch through every stage that it needs."""
@@ -64,9 +77,34 @@ class ShellRun:
         else:
             self.terminal.say("Nothing to featurize: no cluster is created.")
 
+    def report(self) -> None:
+        """Write the row of `runs` and the batch's page, unless nothing was found to be done."""
+        if set(self.states) <= {"sense_changes"}:
+            return
+        facts = RunFacts(
+            batch=self.batch,
+            run_id=None,
+            run_after=self.began,
+            states=self.states,
+            answers=self.answers,
+            started_at=self.began,
+        )
+        with self.terminal.stage("Report"):
+            write_report(facts, self.settings)
+        self.summary["report"] = f"{report_folder(self.settings.lake, self.batch)}/report.html"
+
+    @contextmanager
+    def _task(self, task: str, title: str) -> Iterator[None]:
+        """Do a task of the DAG as a stage of the terminal, and note how it ended."""
+        self.states[task] = "failed"
+        with self.terminal.stage(title):
+            yield
+        self.states[task] = "success"
+
     def _sense(self) -> None:
-        with self.terminal.stage("Sense what changed"):
-            self.sensed = ingestion.sense_changes(self.settings, self.batch)
+        with self._task("sense_changes", "Sense what changed"):
+            found = ingestion.sense_changes(self.settings, self.batch)
+            self.answers["sense_changes"] = found
         weights, counts = self.sensed["weights"], self.sensed["counts"]
         self.terminal.say(f"network {weights['feature_model']} ({weights['source']})")
         if weights["source"] == "seeded":
@@ -95,16 +133,18 @@ class ShellRun:
         }
 
     def _remove(self) -> None:
-        with self.terminal.stage("Remove the rows of images that are gone"):
+        with self._task("commit_removals", "Remove the rows of images that are gone"):
             removed = ingestion.remove_rows(self.settings, self.sensed)
+            self.answers["commit_removals"] = removed
         self.summary["rows removed"] = ", ".join(f"{rows} {name}" for name, rows in removed.items())
 
     def _process(self) -> None:
         token = self.batch
-        with self.terminal.stage("Upload what the cluster runs"):
+        with self._task("stage_jobs", "Upload what the cluster runs"):
             staged = ingestion.stage(self.settings, self.sensed)
-        with self.terminal.stage("Create a cluster"):
+        with self._task("reserve_cluster", "Create a cluster"):
             promise = ingestion.reserve(self.settings, token, staged, self.sensed)
+            self.answers["reserve_cluster"] = promise
             self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
             self.summary[f"promised or spent in {promise['month']}"] = (
                 f"{promise['month_so_far']:.2f} of {self.settings.month_cap_money:.2f} "
@@ -112,6 +152,7 @@ class ShellRun:
             )
         try:
             cluster_id = create_cluster(self.settings.region, promise["request"], token)
+            self.answers["create_cluster"] = cluster_id
             self.terminal.say(f"{cluster_id} in {self.settings.region}")
             self._run_steps(emr_client(self.settings.region), cluster_id, staged)
         finally:
@@ -119,7 +160,7 @@ class ShellRun:
 
     def _run_steps(self, client: EMRClient, cluster_id: str, staged: dict[str, str]) -> None:
         model = self.sensed["feature_model"]
-        with self.terminal.stage("Wait until it is ready"):
+        with self._task("await_cluster", "Wait until it is ready"):
             await_cluster(
                 client,
                 cluster_id,
@@ -128,18 +169,19 @@ class ShellRun:
                 on_poll=self._renew,
             )
         if self.sensed["featurize"]:
-            with self.terminal.stage("Featurize"):
+            with self._task("featurize", "Featurize"):
                 step = ingestion.featurize_request(self.settings, staged, self.attempt, model)
                 self._run_step(client, cluster_id, "featurize", step)
             self._commit_features()
-        with self.terminal.stage("Fit PCA and project"):
+        with self._task("pca", "Fit PCA and project"):
             step = ingestion.pca_request(self.settings, staged, self.attempt, model)
             self._run_step(client, cluster_id, "pca", step, last=True)
         self._commit_components()
 
     def _commit_features(self) -> None:
-        with self.terminal.stage("Commit the features"):
+        with self._task("commit_features", "Commit the features"):
             done = ingestion.commit_features(self.settings, self.batch, self.attempt.name)
+            self.answers["commit_features"] = done
         self.summary["features added"] = str(done["features"])
         reasons = ", ".join(f"{count} {name}" for name, count in done["reasons"].items())
         self.summary["quarantined"] = f"{done['quarantined']} {f'({reasons})' if reasons else ''}"
@@ -147,8 +189,9 @@ class ShellRun:
             self.summary["changed meanwhile"] = f"{done['changed']}, seen again by the next run"
 
     def _commit_components(self) -> None:
-        with self.terminal.stage("Commit the components"):
+        with self._task("commit_components", "Commit the components"):
             fitted = ingestion.commit_components(self.settings, self.batch, self.attempt.name)
+            self.answers["commit_components"] = fitted
         done = "fitted" if fitted["fitted"] else "kept"
         self.summary["PCA model"] = f"{fitted['model_version']}, {done}: {fitted['reason']}"
         self.summary["components"] = describe_components(fitted)
@@ -158,8 +201,9 @@ class ShellRun:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
     def _terminate(self) -> None:
-        with self.terminal.stage("Terminate the cluster"):
+        with self._task("terminate_cluster", "Terminate the cluster"):
             ended = ingestion.terminate(self.settings, self.batch)
+            self.answers["terminate_cluster"] = ended
         self.summary["cluster"] = f"{', '.join(ended['clusters'])}, lived {ended['seconds']:.0f} s"
         if ended["cost"] is not None:
             cost = f"{ended['cost']:.2f} {ended['currency']}"
@@ -176,6 +220,7 @@ class ShellRun:
         last: bool = False,
     ) -> None:
         work = self.attempt.work(name)
+        self.answers[name] = {"attempt": self.attempt.name}
 
         def look() -> None:
             self._renew()
@@ -227,19 +272,28 @@ def main() -> int:
     batch = Batch(settings.lake, batch_id(now, f"shell {now.isoformat()} {secrets.token_hex(4)}"))
     terminal.show_warnings()
     terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {settings.images_uri} -> {batch.lake}")
-    run = ShellRun(settings, terminal, batch.numbered(1, 1))
+    run = ShellRun(settings, terminal, batch.numbered(1, 1), now)
     started = time.monotonic()
+    # However it ended, it is reported.
+    codes = [_exit_code(run.ingest, terminal), _exit_code(run.report, terminal)]
+    if failed := next(filter(None, codes), 0):
+        return failed
+    seconds = {name: f"{spent:.1f} s" for name, spent in terminal.seconds.items()}
+    total = {"in all": f"{time.monotonic() - started:.1f} s"}
+    terminal.table(f"Batch {batch.id}", run.summary | seconds | total)
+    return 0
+
+
+def _exit_code(work: Callable[[], None], terminal: Terminal) -> int:
+    """Do the *work* and return 0, or say why it failed and return another exit code."""
     try:
-        run.ingest()
+        work()
     except (FruitsError, BotoCoreError, ClientError) as error:
         terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         terminal.say("Interrupted. What was committed stays; the next run does the rest.")
         return 130
-    seconds = {name: f"{spent:.1f} s" for name, spent in terminal.seconds.items()}
-    total = {"in all": f"{time.monotonic() - started:.1f} s"}
-    terminal.table(f"Batch {batch.id}", run.summary | seconds | total)
     return 0
 
 

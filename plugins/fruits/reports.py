@@ -18,10 +18,13 @@ FAILED = ("failed", "upstream_failed")
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known of a run at its end: its tasks' states and what they returned, by task id."""
+    """What is known of a run at its end: its tasks' states and what they returned, by task id.
+
+    *run_id* is None for a run without Airflow.
+    """
 
     batch: str
-    run_id: str
+    run_id: str | None
     run_after: datetime
     states: dict[str, str]
     answers: dict[str, Any]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from fruits.lake import open_catalog, read
+from fruits.lake import open_catalog, open_table, read
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr.journal import accepted_calls
 
@@ -97,6 +97,13 @@ class CloudBatches:
         """Return the rows of *table* as it is read by default, sorted by image_key."""
         scan = read(table, open_catalog()).select(*(columns or ("*",)))
         return scan.to_arrow().sort_by("image_key")
+
+    def report(self) -> dict[str, Any]:
+        """Return the newest batch's row of `runs`; it has a page, too."""
+        row = open_table("runs").scan().to_arrow().sort_by("reported_at").to_pylist()[-1]
+        folder = self.cloud.storage.folder / "fruits-lake" / "reports" / row["batch"]
+        assert row["batch"] in (folder / "report.html").read_text()
+        return dict(row)
 
     def versions(self, table: str) -> set[tuple[str, str]]:
         """Return the (image_key, etag) pairs of *table*."""

@@ -44,6 +44,10 @@ class TestOrchard:
         assert orchard.versions("components") == orchard.versions("features")
         assert orchard.versions("quarantine") == set()
         assert "not images by name" in done.stdout
+        report = orchard.report()
+        assert (report["outcome"], report["run_id"]) == ("success", None)
+        assert (report["added"], report["features"], report["ignored"]) == (FIRST, FIRST, 1)
+        assert report["actual_cost"] <= report["worst_case"]
 
     def test_day_2_nothing_new_costs_nothing(self, orchard: CloudBatches) -> None:
         """Without a change there is no cluster."""
@@ -153,6 +157,9 @@ class TestOrchard:
         assert "3 of 4 images could not be decoded" in done.stdout
         assert orchard.versions("features") == before
         assert orchard.versions("quarantine") == set()
+        report = orchard.report()
+        assert (report["outcome"], report["failed_tasks"]) == ("failed", "commit_features")
+        assert report["cluster_id"]
 
     def test_day_9_quarantined_images_are_rows_with_reasons(self, orchard: CloudBatches) -> None:
         """With the limit raised, broken images are quarantined, the whole one is featurized."""
