@@ -21,7 +21,7 @@ RUN python3 -m venv /venv \
 RUN useradd --create-home --uid 1000 fruits \
     && install --directory --owner=fruits --group=fruits /airflow /data
 COPY . .
-# Its wrapper of the wheel's Java lies beside it, where only root may write.
+# Puts a wrapper around the Java of a wheel, into /venv, where only root may write.
 RUN python -c "from local_cloud.java import java_home; print(java_home())"
 
 USER fruits

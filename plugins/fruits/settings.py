@@ -107,7 +107,8 @@ class Settings(BaseSettings):
     )
     cache_folder: Path = Field(
         Path.home() / ".cache" / "fruits",
-        description="Folder of this machine for weights, and for what TensorFlow said of them.",
+        description="Folder of this machine for weights, and for what is known of them: hash, "
+        "feature model.",
     )
 
     # What is computed.
