@@ -37,7 +37,7 @@ FOLDER_MARK = "LOCAL_AIRFLOW_FOLDER"
 
 
 class AirflowError(RuntimeError):
-    """Airflow did not start; the message ends with the log of the process that failed."""
+    """Airflow did not start, or did not last; the message ends with the log of what failed."""
 
 
 class LocalAirflow:
@@ -194,10 +194,17 @@ class LocalAirflow:
         """Return once all processes say so; AirflowError when one ended, or after *timeout* s."""
         deadline = time.monotonic() + timeout
         while not self._healthy():
-            self._check_alive()
+            self.check_alive()
             if time.monotonic() > deadline:
                 raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
             time.sleep(0.5)
+
+    def check_alive(self) -> None:
+        """Raise AirflowError if a process ended that nobody killed: runs would wait for ever."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                tail = self._log(name).read_text(errors="replace")[-2000:]
+                raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return one of PROCESSES with everything that it started; none after its end."""
@@ -216,12 +223,6 @@ class LocalAirflow:
         except OSError:
             return False
         return all(part.get("status") == "healthy" for part in health.values())
-
-    def _check_alive(self) -> None:
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                tail = self._log(name).read_text(errors="replace")[-2000:]
-                raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
 
     @cached_property
     def _token(self) -> str:

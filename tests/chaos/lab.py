@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 
 import boto3
 import psutil
@@ -193,7 +193,7 @@ class Lab:
             except HTTPError as error:
                 if error.code < 500:
                     raise
-            except (ConnectionError, TimeoutError):
+            except (URLError, ConnectionError, TimeoutError):
                 pass
             time.sleep(1)
         return self.airflow.call(method, path, body)
@@ -259,10 +259,12 @@ class Lab:
     def wait_until(self, question: Callable[[], Any], seconds: float, what: str) -> Any:
         """Ask until the answer is true and return it.
 
-        AssertionError after *seconds*, which says what Airflow and EMR were doing meanwhile.
+        AssertionError after *seconds*, which says what Airflow and EMR were doing meanwhile;
+        AirflowError at once, with the log, when one of Airflow's processes ended by itself.
         """
         deadline = time.monotonic() + seconds
         while not (answer := question()):
+            self.airflow.check_alive()
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {seconds:.0f} s: {what}\n{situation(self)}")
             time.sleep(0.2)

@@ -79,3 +79,16 @@ def test_process_that_ended_is_named(airflow: LocalAirflow, wait_for: Any) -> No
 
         with pytest.raises(AirflowError, match="triggerer ended"):
             airflow.wait_until_healthy(20)
+
+
+def test_only_a_process_that_nobody_killed_is_missed(airflow: LocalAirflow, wait_for: Any) -> None:
+    """A process that ended by itself is an error, with its log; one that was killed is none."""
+    with airflow:
+        airflow.kill("triggerer")
+        airflow.check_alive()
+        for process in airflow.processes("scheduler"):
+            process.kill()
+        wait_for(lambda: not airflow.processes("scheduler"))
+
+        with pytest.raises(AirflowError, match="scheduler ended"):
+            airflow.check_alive()
