@@ -32,6 +32,10 @@ PROCESSES = {
 
 HOME = Path(__file__).resolve().parents[1]  # of this package, for `python -m`
 
+# Seconds. SQLite lets one process write at a time, and a scheduler whose write finds the database
+# locked at last ends: the default of 5 s may pass where many processes share two cores.
+WRITE_PATIENCE = 60
+
 # In the environment of everything that an Airflow starts, its tasks included.
 FOLDER_MARK = "LOCAL_AIRFLOW_FOLDER"
 
@@ -75,6 +79,9 @@ class LocalAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
+                f"sqlite:///{self.folder / 'airflow.db'}?timeout={WRITE_PATIENCE}"
+            ),
         }
 
     def start(self, timeout: float = 120) -> Self:

@@ -8,9 +8,10 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import create_engine
 
 from local_cloud import airflow as local_airflow
-from local_cloud.airflow import AirflowError, LocalAirflow
+from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
 from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
@@ -92,3 +93,16 @@ def test_only_a_process_that_nobody_killed_is_missed(airflow: LocalAirflow, wait
 
         with pytest.raises(AirflowError, match="scheduler ended"):
             airflow.check_alive()
+
+
+def test_processes_wait_for_each_others_writes(tmp_path: Path) -> None:
+    """A write waits for another process' for a minute: a scheduler ends where SQLite gives up."""
+    settings = LocalAirflow(tmp_path / "a home", tmp_path, {}).command_settings
+    (tmp_path / "a home").mkdir()
+    engine = create_engine(settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+
+    with engine.connect() as connection:
+        waits = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+
+    assert waits == 1000 * WRITE_PATIENCE
+    assert (tmp_path / "a home" / "airflow.db").exists()
