@@ -63,6 +63,8 @@ AIRFLOW = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    # Nobody edits a DAG here, and parsing all of them takes seconds of CPU from the labs beside it.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
 }
 
 
@@ -233,7 +235,9 @@ class Lab:
     def take_capacity(self, *instance_types: str) -> None:
         """Let EMR find no machine of these types."""
         none = {market: list(instance_types) for market in ("ON_DEMAND", "SPOT")}
-        self._capacity.write_text(json.dumps(none))
+        draft = self._capacity.with_suffix(".new")
+        draft.write_text(json.dumps(none))
+        draft.replace(self._capacity)  # EMR may be looking
 
     def lose_airflow(self) -> None:
         """End all of Airflow at once, as a lost machine does; `restore` brings it back."""
