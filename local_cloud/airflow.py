@@ -99,6 +99,7 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process of this Airflow, running tasks included."""
+        every = [process for name in self._running for process in self.processes(name)]
         for process in self._running.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -109,7 +110,11 @@ class LocalAirflow:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._running.clear()
-        # Tasks outlive a scheduler that was killed.
+        # A task has a process group of its own, and outlives a scheduler that was killed. The title
+        # that Airflow gives it hides its environment.
+        for task in every:
+            with suppress(psutil.NoSuchProcess):
+                task.kill()
         end_tree((FOLDER_MARK, str(self.folder)))
 
     def kill(self, *names: str) -> None:

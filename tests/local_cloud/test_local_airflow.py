@@ -15,10 +15,10 @@ from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
 from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
-# ignores SIGTERM, hides its environment's marks from nobody, and lives until it is killed.
+# ignores SIGTERM, has no marks in its environment, and lives until it is killed.
 COMMAND = """#!/usr/bin/env bash
 [ "$1" = db ] && exit 0
-python3 - <<'TASK' &
+env -i "$(command -v python3)" - <<'TASK' &
 import os, signal, time
 os.setpgid(0, 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
