@@ -35,12 +35,16 @@ PARSED_ONCE = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
 
 HOME = Path(__file__).resolve().parents[1]  # of this package, for `python -m`
 
+# Seconds. SQLite lets one process write at a time, and a scheduler whose write finds the database
+# locked at last ends: the default of 5 s may pass where many processes share two cores.
+WRITE_PATIENCE = 60
+
 # In the environment of everything that an Airflow starts, its tasks included.
 FOLDER_MARK = "LOCAL_AIRFLOW_FOLDER"
 
 
 class AirflowError(RuntimeError):
-    """Airflow did not start; the message ends with the log of the process that failed."""
+    """Airflow did not start, or did not last; the message ends with the log of what failed."""
 
 
 class LocalAirflow:
@@ -78,6 +82,9 @@ class LocalAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
+                f"sqlite:///{self.folder / 'airflow.db'}?timeout={WRITE_PATIENCE}"
+            ),
         }
 
     def start(self, timeout: float = 120) -> Self:
@@ -95,6 +102,7 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process of this Airflow, running tasks included."""
+        every = [process for name in self._running for process in self.processes(name)]
         for process in self._running.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -105,7 +113,11 @@ class LocalAirflow:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._running.clear()
-        # Tasks outlive a scheduler that was killed.
+        # A task has a process group of its own, and outlives a scheduler that was killed. The title
+        # that Airflow gives it hides its environment.
+        for task in every:
+            with suppress(psutil.NoSuchProcess):
+                task.kill()
         end_tree((FOLDER_MARK, str(self.folder)))
 
     def kill(self, *names: str) -> None:
@@ -197,10 +209,17 @@ class LocalAirflow:
         """Return once all processes say so; AirflowError when one ended, or after *timeout* s."""
         deadline = time.monotonic() + timeout
         while not self._healthy():
-            self._check_alive()
+            self.check_alive()
             if time.monotonic() > deadline:
                 raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
             time.sleep(0.5)
+
+    def check_alive(self) -> None:
+        """Raise AirflowError if a process ended that nobody killed: runs would wait for ever."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                tail = self._log(name).read_text(errors="replace")[-2000:]
+                raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return one of PROCESSES with everything that it started; none after its end."""
@@ -219,12 +238,6 @@ class LocalAirflow:
         except OSError:
             return False
         return all(part.get("status") == "healthy" for part in health.values())
-
-    def _check_alive(self) -> None:
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                tail = self._log(name).read_text(errors="replace")[-2000:]
-                raise AirflowError(f"{name} ended with {process.returncode}:\n{tail}")
 
     @cached_property
     def _token(self) -> str:

@@ -62,7 +62,13 @@ def down(folder: Path) -> int | None:
     pid = holder(folder)
     if pid:
         with suppress(psutil.NoSuchProcess):
-            _end(psutil.Process(pid))
+            cloud = psutil.Process(pid)
+            started = cloud.children(recursive=True)
+            _end(cloud)
+            # Of one that had to be killed. Airflow's processes hide their environment's marks.
+            for process in started:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
     # What a cloud that was killed left behind.
     end_tree((FOLDER_MARK, str(folder.resolve())))
     environment_file(folder).unlink(missing_ok=True)

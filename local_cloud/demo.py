@@ -46,13 +46,17 @@ class Demo:
     _started: float = field(default_factory=time.time)
 
     def run(self, conf: Mapping[str, Any], poll: float = 1.0) -> bool:
-        """Trigger the DAG with *conf*, follow it to its end, and say whether it succeeded."""
+        """Trigger the DAG with *conf*, follow it to its end, and say whether it succeeded.
+
+        Raises AirflowError, with the log, if one of Airflow's processes ends before the run does.
+        """
         run = self._trigger(conf)
         run_id = run["dag_run_id"]
         url = f"{self.airflow.url}/dags/{DAG}/runs/{run_id}"
         self.console.print(f"Run {run_id}, to be seen while it runs at\n{url}")
         while run["state"] not in DONE:
             time.sleep(poll)
+            self.airflow.check_alive()
             self._show_changes(run_id)
             run = self._call("GET", f"dags/{DAG}/dagRuns/{run_id}")
         tasks = self._show_changes(run_id)

@@ -14,8 +14,10 @@ import importlib
 LIBRARIES = (
     "airflow.providers.amazon.aws.sensors.emr",
     "boto3",
+    "duckdb",
     "jinja2",
     "obstore",
+    "pydantic_settings",
     "pyarrow.dataset",
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",

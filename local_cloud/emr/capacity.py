@@ -9,6 +9,7 @@ in STARTING until all its machines are there. A Spot timeout is recorded, but no
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from local_cloud.emr.model import Cluster
@@ -18,6 +19,7 @@ NAME = "capacity.json"
 
 def is_short(cluster: Cluster, folder: Path) -> bool:
     """Say whether a machine of *cluster* cannot be had; *folder* is the endpoint's."""
-    file = folder / NAME
-    lacking: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    lacking: dict[str, list[str]] = {}
+    with suppress(FileNotFoundError):  # it may go at any moment
+        lacking = json.loads((folder / NAME).read_text())
     return any(one.instance_type in lacking.get(one.market, ()) for one in cluster.instances)

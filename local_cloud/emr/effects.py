@@ -16,6 +16,7 @@ from local_cloud.emr.site import Site
 
 _LAST_LOGS = 5.0  # seconds for the threads of ended steps to bring their logs, at the very end
 _CAPACITY_INTERVAL = 0.2  # seconds between two looks for machines that could not be had
+_FAILURE_PAUSE = 0.5  # seconds before a failure is told: what follows from it may fail again
 INTERRUPT_GRACE = 5.0  # seconds between SEND_INTERRUPT's SIGTERM and SIGKILL
 
 Send = Callable[[str, events.Event], object]
@@ -55,6 +56,7 @@ class Effects:
             self._site.journal.write(
                 "note", problem="effect", cluster=cluster.id, message=traceback.format_exc()
             )
+            time.sleep(_FAILURE_PAUSE)
             self._send(cluster.id, events.EndpointFailed(f"{type(error).__name__}: {error}"))
 
     @singledispatchmethod

@@ -215,8 +215,9 @@ def _restarted(_event: ev.EndpointRestarted, cluster: Cluster, now: float) -> Ou
 
 @_react.register
 def _endpoint_failed(event: ev.EndpointFailed, cluster: Cluster, now: float) -> Outcome:
-    if cluster.state in CLOSED:
-        return Outcome(cluster)
+    if cluster.state == ClusterState.TERMINATING:
+        # It may be the release that failed: nothing else would ever end the cluster.
+        return Outcome(cluster, (ev.Release(),))
     return _terminate(cluster, now, "INTERNAL_ERROR", event.message, errors=True)
 
 

@@ -57,8 +57,10 @@ class Programs:
         """
         with self._lock:
             self._ended.add(mark)
-            roots = [*known, *self._roots.pop(mark, ())]
+            roots = [*known, *self._roots.get(mark, ())]
         processes.end_tree(mark, roots, grace)
+        with self._lock:  # not before: an end that fails is asked for again
+            self._roots.pop(mark, None)
 
     def end_once(self, mark: tuple[str, str]) -> None:
         """End what carries *mark* now; programs with it may be started again."""

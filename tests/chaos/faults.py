@@ -27,6 +27,8 @@ Rule = dict[str, Any]
 # Of one connection, not of the request that it carries.
 CONNECTION = frozenset({"connection", "keep-alive", "te", "trailers", "upgrade", "expect"})
 
+START_PATIENCE = 30.0  # seconds
+
 LOST = {"abort_bytes": 0}  # the request is carried out, its answer never arrives
 
 
@@ -85,7 +87,8 @@ class FaultProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._listening.wait()
+        if not self._listening.wait(START_PATIENCE):
+            raise RuntimeError("The proxy does not listen: its thread's traceback says why")
         return self
 
     def __exit__(self, *_: object) -> None:

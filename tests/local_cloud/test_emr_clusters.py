@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from local_cloud.cloud import LocalCloud
-from local_cloud.emr import journal
+from local_cloud.emr import journal, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from tests.local_cloud.living import lives, session_of, with_marker
 
@@ -321,3 +321,23 @@ def _tree(step_id: str) -> list[Any] | None:
     sessions = {os.getsid(process.pid) for process in found}
     family = [p for p in psutil.process_iter() if session_of(p) in sessions]
     return family if len(family) == 4 else None
+
+
+def test_cluster_ends_although_its_release_failed_once(
+    emr: Any, ready: str, cluster_in: Any, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that would not die in time delays a cluster's end, and does not prevent it."""
+    end, calls = processes.end_tree, []
+
+    def busy(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise RuntimeError("Processes would not end: [1]")
+        end(*arguments)
+
+    monkeypatch.setattr(processes, "end_tree", busy)
+    emr.terminate_job_flows(JobFlowIds=[ready])
+
+    cluster_in(ready, "TERMINATED")
+    notes = [one for one in journal.read(cloud.emr.journal.path) if one.get("problem")]
+    assert ["would not end" in note["message"] for note in notes] == [True]

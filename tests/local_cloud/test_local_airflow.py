@@ -8,16 +8,17 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import create_engine
 
 from local_cloud import airflow as local_airflow
-from local_cloud.airflow import AirflowError, LocalAirflow
+from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
 from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
-# ignores SIGTERM, hides its environment's marks from nobody, and lives until it is killed.
+# ignores SIGTERM, has no marks in its environment, and lives until it is killed.
 COMMAND = """#!/usr/bin/env bash
 [ "$1" = db ] && exit 0
-python3 - <<'TASK' &
+env -i "$(command -v python3)" - <<'TASK' &
 import os, signal, time
 os.setpgid(0, 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -79,3 +80,29 @@ def test_process_that_ended_is_named(airflow: LocalAirflow, wait_for: Any) -> No
 
         with pytest.raises(AirflowError, match="triggerer ended"):
             airflow.wait_until_healthy(20)
+
+
+def test_only_a_process_that_nobody_killed_is_missed(airflow: LocalAirflow, wait_for: Any) -> None:
+    """A process that ended by itself is an error, with its log; one that was killed is none."""
+    with airflow:
+        airflow.kill("triggerer")
+        airflow.check_alive()
+        for process in airflow.processes("scheduler"):
+            process.kill()
+        wait_for(lambda: not airflow.processes("scheduler"))
+
+        with pytest.raises(AirflowError, match="scheduler ended"):
+            airflow.check_alive()
+
+
+def test_processes_wait_for_each_others_writes(tmp_path: Path) -> None:
+    """A write waits for another process' for a minute: a scheduler ends where SQLite gives up."""
+    settings = LocalAirflow(tmp_path / "a home", tmp_path, {}).command_settings
+    (tmp_path / "a home").mkdir()
+    engine = create_engine(settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+
+    with engine.connect() as connection:
+        waits = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+
+    assert waits == 1000 * WRITE_PATIENCE
+    assert (tmp_path / "a home" / "airflow.db").exists()

@@ -351,9 +351,22 @@ def test_failure_of_the_endpoint_is_an_internal_error() -> None:
     assert (cluster.reason_code, cluster.reason_message) == ("INTERNAL_ERROR", "disk full")
 
 
+def test_release_that_failed_is_begun_again() -> None:
+    """A failure of the endpoint while it ends a cluster does not leave the cluster half ended."""
+    ending = after(ready(), ev.TerminationRequested()).cluster
+
+    assert after(ending, ev.EndpointFailed("busy")) == Outcome(ending, (ev.Release(),))
+
+
 def test_ended_cluster_never_changes() -> None:
     """Late news about a cluster that has ended is not news."""
     ended = after(ready(a_step()), ev.TerminationRequested(), ev.NodesReleased()).cluster
-    late = (ev.StepEnded("s-1"), ev.ClockTicked(), ev.ProtectionSet(True), ev.EndpointRestarted())
+    late = (
+        ev.StepEnded("s-1"),
+        ev.ClockTicked(),
+        ev.ProtectionSet(True),
+        ev.EndpointRestarted(),
+        ev.EndpointFailed("late"),
+    )
 
     assert after(ended, *late, now=99) == Outcome(ended)
