@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from fruits_jobs.objects import read_json
@@ -82,6 +83,21 @@ def told(uri: str) -> int:
         except FileNotFoundError:  # not yet, or being replaced: rclone does not do that at once
             assert time.monotonic() < deadline, "nobody wrote it"
             time.sleep(0.01)
+
+
+def test_progress_keeps_no_step_waiting_for_an_s3_that_is_silent(monkeypatch, capsys):
+    """The courtesy ends where a step would wait minutes for it."""
+    monkeypatch.setattr("fruits_jobs.progress.PATIENCE", 0.3)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    started = time.monotonic()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with Progress("pca", 9, lambda: 9, "s3://bucket/progress.json", "eu-west-3"):
+            pass
+
+    assert time.monotonic() - started < 10
+    assert "progress could not be written" in capsys.readouterr().out
 
 
 def test_progress_that_cannot_be_written_does_not_fail_the_step(monkeypatch, capsys):
