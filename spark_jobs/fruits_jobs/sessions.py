@@ -102,12 +102,14 @@ def tell_cause(line: str) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """Return the first cause of *error* on one line; a Spark error's is in its worker's traceback.
+    """Return the cause of *error* on one line; a Spark error's is what its worker raised.
 
-    Spark wraps the exception of a Python worker in a text that is mostly Java's stack.
+    Spark wraps the traceback of a Python worker in a text that is mostly Java's stack. Of chained
+    exceptions it is the last one: ours, which says what to do, and not the library's behind it.
     """
-    raised = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", str(error), flags=re.MULTILINE)
-    if "Traceback (most recent call last)" in str(error) and raised:
-        return str(raised[0])
+    worker = str(error).split("\n\tat ")[0]
+    raised = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", worker, flags=re.MULTILINE)
+    if "Traceback (most recent call last)" in worker and raised:
+        return str(raised[-1])
     text = " ".join(str(error).split("Debug source")[0].split()) or "no message"
     return f"{type(error).__name__}: {text[:2000]}"

@@ -28,6 +28,19 @@ def test_the_cause_of_a_spark_error_is_the_workers_exception():
     assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
 
 
+def test_of_chained_exceptions_the_workers_last_one_is_the_cause():
+    """What the library said says nothing of the image; what we raised upon it does."""
+    behind = (
+        "Traceback (most recent call last):\n"
+        "obstore.exceptions.GenericError: Generic S3 error\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+    )
+
+    found = cause(RuntimeError(f": org.apache.spark.SparkException: {behind}{SPARK_ERROR}"))
+
+    assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
+
+
 def test_any_other_cause_is_one_line_with_its_type():
     """A message of several lines does not hide behind its last one."""
     assert cause(ValueError("first\n  second")) == "ValueError: first second"
