@@ -13,9 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import boto3
+import pyarrow as pa
 import pytest
 from moto.server import ThreadedMotoServer
 
+from fruits_jobs.featurizing import FeaturizeTask, load_images
 from fruits_jobs.fetching import AccessDenied, Changed, Fetcher, ReadFailed, Retry, plain
 
 BODY = bytes(range(256)) * 40
@@ -165,6 +167,20 @@ def test_a_body_of_the_wrong_length_is_not_accepted(unreliable):
     """Fewer bytes than were listed are a failed read, never a truncated image."""
     with pytest.raises(ReadFailed, match=f"{len(BODY)} bytes came instead of 5"):
         fetch("200/a.jpg", size=5)
+
+
+def test_an_object_too_large_for_an_image_is_not_read(unreliable):
+    """A film that is called .jpg is a row of quarantine, not a worker out of memory."""
+    images = pa.table(
+        {"image_uri": ["s3://bucket/200/film.jpg"], "etag": ["e"], "size_bytes": [9**11]}
+    )
+    task = FeaturizeTask("", "eu-west-3", "", "", 1280, 1, 2, 1, max_pixels=120_000_000)
+
+    (outcome,) = load_images(images, task)
+
+    assert (outcome.kind, outcome.reason, outcome.pixels) == ("quarantine", "too_large", None)
+    assert outcome.message == "31,381 MB were not read, the limit is 480"
+    assert unreliable.requests == 0
 
 
 @pytest.fixture(scope="module")
