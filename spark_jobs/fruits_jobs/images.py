@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fruits_jobs.arguments import DEFAULT_MAX_PIXELS
@@ -37,6 +37,7 @@ READABLE = [name for name in FORMATS if name in Image.OPEN]
 # Our own check comes before decoding, with a limit that is an argument and a reason that is a row.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not become a feature
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Spark runs one task per core
 # A million photographs with odd metadata must not fill the cluster's logs.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.ERROR)
