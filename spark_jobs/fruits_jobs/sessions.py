@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import traceback
@@ -98,7 +99,9 @@ def tell_cause(line: str) -> None:
     pyspark = sys.modules.get("pyspark")
     jvm = pyspark.SparkContext._jvm if pyspark else None
     if jvm:
-        jvm.java.lang.System.err.println(line)
+        # A JVM that died is perhaps what failed, and failure.json is still to be written.
+        with contextlib.suppress(Exception):
+            jvm.java.lang.System.err.println(line)
 
 
 def cause(error: BaseException) -> str:

@@ -57,6 +57,18 @@ def test_a_failed_step_is_exit_code_1_and_ends_with_its_cause(capsys):
     assert run_step("pca", lambda: None) == 0
 
 
+def test_a_jvm_that_died_does_not_keep_the_cause_to_itself(storage, monkeypatch):
+    """The cause is in S3 even where nobody is left to print it."""
+    monkeypatch.setattr("pyspark.SparkContext._jvm", object())
+
+    def step() -> None:
+        raise ValueError("no such thing")
+
+    assert run_step("pca", step, "s3://fruits-lake/work/", "eu-west-3") == 1
+    left = read_json("s3://fruits-lake/work/failure.json", "eu-west-3")
+    assert left == {"step": "pca", "cause": "ValueError: no such thing"}
+
+
 def test_a_snapshot_tells_rate_and_time_to_go():
     """A quarter done in ten seconds is thirty to go."""
     now = snapshot("featurize", 250, 1000, 10.0)
