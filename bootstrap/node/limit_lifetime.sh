@@ -13,6 +13,8 @@ minutes=${1:?usage: limit_lifetime.sh MINUTES}
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || { echo "MINUTES is a whole number above 0, not '$minutes'" >&2; exit 2; }
 
 instance_info=${INSTANCE_INFO:-/mnt/var/lib/info/instance.json}
+# Without it this could be the primary: better no cluster than one without a timer.
+[[ -r $instance_info ]] || { echo "$instance_info cannot be read: is this the primary node?" >&2; exit 1; }
 if ! grep -Eq '"isMaster": *true' "$instance_info"; then
     echo "not the primary node: no timer here"
     exit 0

@@ -18,6 +18,7 @@ from fruits_jobs.images import Pixels, UndecodableImage, decode
 from fruits_jobs.manifests import read_rows
 from fruits_jobs.ranges import RowRange
 from fruits_jobs.read_ahead import read_ahead
+from fruits_jobs.scaling import PIXEL_BYTES
 from fruits_jobs.schemas import OUTCOMES, float_lists
 from fruits_jobs.worker_reuse import keep_loaded
 
@@ -108,7 +109,7 @@ def load_images(images: pa.Table, task: FeaturizeTask) -> Iterator[Outcome]:
     columns = ("image_uri", "etag", "size_bytes")
     items = zip(*(images.column(name).to_pylist() for name in columns), strict=True)
     fetched = read_ahead(
-        partial(_fetch, Fetcher(task.region)),
+        partial(_fetch, Fetcher(task.region), max(READ_AHEAD_BYTES, task.max_pixels * PIXEL_BYTES)),
         items,
         lambda item: item[2],
         task.readers,
@@ -144,9 +145,13 @@ def outcome_rows(
     return pa.RecordBatch.from_arrays(columns, schema=OUTCOMES)
 
 
-def _fetch(fetcher: Fetcher, image: tuple[str, str, int]) -> bytes | Outcome:
+def _fetch(fetcher: Fetcher, largest: int, image: tuple[str, str, int]) -> bytes | Outcome:
+    uri, etag, size = image
+    if size > largest:  # a film that is called .jpg would take all memory, again at each retry
+        message = f"{size / 1e6:,.0f} MB were not read, the limit is {largest / 1e6:,.0f}"
+        return Outcome("quarantine", reason="too_large", message=message)
     try:
-        return fetcher.fetch(*image)
+        return fetcher.fetch(uri, etag, size)
     except Changed as change:
         return Outcome("changed", reason=change.reason)
 

@@ -16,12 +16,13 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from fruits_jobs.objects import bucket_store, split_uri
+from fruits_jobs.objects import SILENCE, bucket_store, split_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTION_RETRIES = 4  # by the client itself, within one of our attempts
+PATIENCE = 30.0  # seconds after which an attempt of ours is made no longer by the client's retries
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _checked(answer: Answer, etag: str, size: int) -> bytes:
 
 def _get_plain(bucket: str, key: str, etag: str, region: str) -> Answer:
     try:
-        store = bucket_store(bucket, region, CONNECTION_RETRIES)
+        store = bucket_store(bucket, region, CONNECTION_RETRIES, PATIENCE)
         result = obstore.get(store, key, options={"if_match": f'"{etag}"'})
         return Answer(bytes(result.bytes()), result.meta["e_tag"])
     except PreconditionError:
@@ -172,5 +173,12 @@ def _first_line(error: BaseException) -> str:
 @lru_cache(maxsize=4)
 def _boto3_client(region: str) -> S3Client:
     import boto3
+    from botocore.config import Config
 
-    return boto3.client("s3", region_name=region)
+    config = Config(
+        connect_timeout=10,
+        read_timeout=SILENCE,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    # A session of its own: boto3's default one must not make clients in several threads at once.
+    return boto3.Session().client("s3", region_name=region, config=config)

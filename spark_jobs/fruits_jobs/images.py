@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from fruits_jobs.arguments import DEFAULT_MAX_PIXELS
 from fruits_jobs.colours import NoDefinedColours
@@ -36,10 +37,13 @@ READABLE = [name for name in FORMATS if name in Image.OPEN]
 # Our own check comes before decoding, with a limit that is an argument and a reason that is a row.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not become a feature
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Spark runs one task per core
 # A million photographs with odd metadata must not fill the cluster's logs.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.ERROR)
 
+# A progressive JPEG is gone over once per scan. Encoders make about 10; 100 bytes make one more.
+MOST_SCANS = 200
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -82,6 +86,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     with _open(data) as image:
         width, height = image.size
         _refuse_size(width, height, max_pixels)
+        _refuse_scans(image, data)
         box = reduce_while_decoding(image)
         needed = decoding_bytes(image, width, height)
         _refuse_memory(image, needed, max_pixels * PIXEL_BYTES)
@@ -95,6 +100,14 @@ def _refuse_size(width: int, height: int, limit: int) -> None:
             f"{width}x{height} are {width * height / 1e6:.1f} megapixels,"
             f" the limit is {limit / 1e6:.1f}",
         )
+
+
+def _refuse_scans(image: ImageFile.ImageFile, data: bytes) -> None:
+    if isinstance(image, JpegImageFile) and image.info.get("progressive"):
+        scans = data.count(b"\xff\xda")
+        if scans > MOST_SCANS:
+            message = f"a progressive JPEG of {scans:,} scans, the limit is {MOST_SCANS}"
+            raise UndecodableImage("too_large", message)
 
 
 def _refuse_memory(image: ImageFile.ImageFile, needed: int, limit: int) -> None:

@@ -18,6 +18,9 @@ from pyarrow import fs
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+PATIENCE = 120.0  # seconds for all attempts of a request
+SILENCE = 30.0  # seconds without a byte after which an answer is taken for lost
+
 
 def split_uri(uri: str) -> tuple[str, str]:
     """Return (bucket, raw key) of s3://bucket/key; ValueError if it is not one."""
@@ -28,10 +31,11 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=16)
-def bucket_store(bucket: str, region: str, retries: int = 8) -> S3Store:
+def bucket_store(bucket: str, region: str, retries: int = 8, patience: float = PATIENCE) -> S3Store:
     """Return this process' client of *bucket*; endpoint and credentials come from the environment.
 
-    Errors of the server (5xx) and of the connection are tried again *retries* times.
+    Errors of the server (5xx) and of the connection, and a server that says nothing for SILENCE,
+    are tried again *retries* times, but not when *patience* seconds have passed.
     """
     retry: RetryConfig = {
         "max_retries": retries,
@@ -40,11 +44,12 @@ def bucket_store(bucket: str, region: str, retries: int = 8) -> S3Store:
             "max_backoff": timedelta(seconds=10),
             "base": 2,
         },
-        "retry_timeout": timedelta(seconds=120),
+        "retry_timeout": timedelta(seconds=patience),
     }
     client: ClientConfig = {
-        "timeout": timedelta(seconds=120),
-        "connect_timeout": timedelta(seconds=10),
+        "timeout": timedelta(seconds=120),  # of one attempt, whole: a large photo takes long
+        "read_timeout": timedelta(seconds=min(SILENCE, patience)),
+        "connect_timeout": timedelta(seconds=min(10.0, patience)),
         # obstore looks for this variable only while it is given no options of the client.
         "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true",
     }
@@ -60,10 +65,10 @@ def read_bytes(uri: str, region: str) -> bytes:
         raise FileNotFoundError(f"There is no object {uri}") from error
 
 
-def write_bytes(uri: str, data: bytes, region: str) -> None:
-    """Write *data* as the object *uri*, whole or not at all."""
+def write_bytes(uri: str, data: bytes, region: str, patience: float = PATIENCE) -> None:
+    """Write *data* as the object *uri*, whole or not at all; see bucket_store for *patience*."""
     bucket, key = split_uri(uri)
-    obstore.put(bucket_store(bucket, region), key, data)
+    obstore.put(bucket_store(bucket, region, patience=patience), key, data)
 
 
 def read_json(uri: str, region: str) -> Any:
@@ -74,10 +79,10 @@ def read_json(uri: str, region: str) -> Any:
         raise ValueError(f"{uri} is not JSON: {error}") from error
 
 
-def write_json(uri: str, content: object, region: str) -> None:
-    """Write *content* as indented JSON."""
+def write_json(uri: str, content: object, region: str, patience: float = PATIENCE) -> None:
+    """Write *content* as indented JSON; see bucket_store for *patience*."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(uri, f"{text}\n".encode(), region)
+    write_bytes(uri, f"{text}\n".encode(), region, patience)
 
 
 @lru_cache(maxsize=2)

@@ -14,6 +14,7 @@ from fruits_jobs.objects import write_json
 
 WRITE_SECONDS = 2.0
 WRITES_PER_LINE = 3
+PATIENCE = 10.0  # seconds that the end of a step may wait for an S3 that does not answer, twice
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Progress:
         if aloud:
             say(line(now))
         try:
-            write_json(self._uri, asdict(now), self._region)
+            write_json(self._uri, asdict(now), self._region, PATIENCE)
         except Exception as error:  # noqa: BLE001  (progress is a courtesy; the step goes on)
             say(f"{self._step}: progress could not be written: {error}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import traceback
@@ -98,16 +99,20 @@ def tell_cause(line: str) -> None:
     pyspark = sys.modules.get("pyspark")
     jvm = pyspark.SparkContext._jvm if pyspark else None
     if jvm:
-        jvm.java.lang.System.err.println(line)
+        # A JVM that died is perhaps what failed, and failure.json is still to be written.
+        with contextlib.suppress(Exception):
+            jvm.java.lang.System.err.println(line)
 
 
 def cause(error: BaseException) -> str:
-    """Return the first cause of *error* on one line; a Spark error's is in its worker's traceback.
+    """Return the cause of *error* on one line; a Spark error's is what its worker raised.
 
-    Spark wraps the exception of a Python worker in a text that is mostly Java's stack.
+    Spark wraps the traceback of a Python worker in a text that is mostly Java's stack. Of chained
+    exceptions it is the last one: ours, which says what to do, and not the library's behind it.
     """
-    raised = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", str(error), flags=re.MULTILINE)
-    if "Traceback (most recent call last)" in str(error) and raised:
-        return str(raised[0])
+    worker = str(error).split("\n\tat ")[0]
+    raised = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", worker, flags=re.MULTILINE)
+    if "Traceback (most recent call last)" in worker and raised:
+        return str(raised[-1])
     text = " ".join(str(error).split("Debug source")[0].split()) or "no message"
     return f"{type(error).__name__}: {text[:2000]}"

@@ -95,6 +95,16 @@ def test_other_nodes_set_no_timer(tmp_path: Path) -> None:
     assert not worker.is_down_within(1.5)
 
 
+def test_a_node_that_cannot_tell_what_it_is_fails_the_bootstrap(node: Node) -> None:
+    """It could be the primary: a cluster without a timer does not start."""
+    (node.folder / "instance.json").unlink()
+
+    done = node.run("1")
+
+    assert done.returncode != 0
+    assert "instance.json cannot be read" in done.stderr
+
+
 @pytest.mark.parametrize("minutes", ["0", "-5", "abc", "1.5", ""])
 def test_a_wrong_cap_fails_the_bootstrap(node: Node, minutes: str) -> None:
     """A cluster without a working timer does not start: the action fails, and names the reason."""

@@ -7,14 +7,17 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import boto3
+import pyarrow as pa
 import pytest
 from moto.server import ThreadedMotoServer
 
+from fruits_jobs.featurizing import FeaturizeTask, load_images
 from fruits_jobs.fetching import AccessDenied, Changed, Fetcher, ReadFailed, Retry, plain
 
 BODY = bytes(range(256)) * 40
@@ -36,7 +39,8 @@ class Unreliable(BaseHTTPRequestHandler):
         way = unquote(self.path).split("/")[2]
         if way == "flaky":
             way = self.chance.choice(["500", "503", "reset", "short", *["200"] * 8])
-        {"reset": self._reset, "short": self._short}.get(way, lambda: self._answer(int(way)))()
+        ways = {"reset": self._reset, "short": self._short, "lost": self._lose}
+        ways.get(way, lambda: self._answer(int(way)))()
 
     def _answer(self, status: int) -> None:
         codes = {403: b"AccessDenied", 404: b"NoSuchKey", 412: b"PreconditionFailed"}
@@ -49,6 +53,12 @@ class Unreliable(BaseHTTPRequestHandler):
         self._head(200, len(BODY))
         self.wfile.write(BODY[:1000])
         self.close_connection = True
+
+    def _lose(self) -> None:
+        if type(self).requests == 1:
+            time.sleep(20)
+        else:
+            self._answer(200)
 
     def _reset(self) -> None:
         linger = struct.pack("ii", 1, 0)  # close with RST instead of FIN
@@ -96,6 +106,17 @@ def test_an_s3_that_fails_a_third_of_the_requests_loses_nothing(unreliable, key)
     """500s, 503s, resets and short bodies are tried again, through both clients."""
     assert all(fetch(key) == BODY for _ in range(60))
     assert unreliable.requests > 70
+
+
+@pytest.mark.parametrize("key", ["lost/a.jpg", "lost//a.jpg"])
+def test_an_answer_that_never_comes_is_asked_for_again(unreliable, key, monkeypatch):
+    """One lost answer costs the time that S3 may be silent, not minutes of a whole step."""
+    for module in ("objects", "fetching"):
+        monkeypatch.setattr(f"fruits_jobs.{module}.SILENCE", 0.3)
+    started = time.monotonic()
+
+    assert fetch(key) == BODY
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("key", ["403/a.jpg", "403//a.jpg"])
@@ -146,6 +167,20 @@ def test_a_body_of_the_wrong_length_is_not_accepted(unreliable):
     """Fewer bytes than were listed are a failed read, never a truncated image."""
     with pytest.raises(ReadFailed, match=f"{len(BODY)} bytes came instead of 5"):
         fetch("200/a.jpg", size=5)
+
+
+def test_an_object_too_large_for_an_image_is_not_read(unreliable):
+    """A film that is called .jpg is a row of quarantine, not a worker out of memory."""
+    images = pa.table(
+        {"image_uri": ["s3://bucket/200/film.jpg"], "etag": ["e"], "size_bytes": [9**11]}
+    )
+    task = FeaturizeTask("", "eu-west-3", "", "", 1280, 1, 2, 1, max_pixels=120_000_000)
+
+    (outcome,) = load_images(images, task)
+
+    assert (outcome.kind, outcome.reason, outcome.pixels) == ("quarantine", "too_large", None)
+    assert outcome.message == "31,381 MB were not read, the limit is 480"
+    assert unreliable.requests == 0
 
 
 @pytest.fixture(scope="module")

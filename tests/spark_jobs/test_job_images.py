@@ -212,6 +212,15 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     assert reason(bomb) == "too_large"
 
 
+def test_a_photo_of_very_many_scans_is_refused_before_it_is_decoded():
+    """Each scan of a progressive JPEG costs a pass over all pixels: a few MB would take hours."""
+    good = photo(6, (64, 64), progressive=True)
+    last = good[good.rindex(b"\xff\xda") : -2]
+
+    assert decode(good[:-2] + last * 20 + b"\xff\xd9").width == 64
+    assert reason(good[:-2] + last * 500 + b"\xff\xd9") == "too_large"
+
+
 def test_the_pixel_limit_is_an_argument():
     """Who has huge scans raises the limit; the message names both figures."""
     data = photo(6, (200, 100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from fruits_jobs.objects import read_json
@@ -27,6 +28,19 @@ def test_the_cause_of_a_spark_error_is_the_workers_exception():
     assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
 
 
+def test_of_chained_exceptions_the_workers_last_one_is_the_cause():
+    """What the library said says nothing of the image; what we raised upon it does."""
+    behind = (
+        "Traceback (most recent call last):\n"
+        "obstore.exceptions.GenericError: Generic S3 error\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+    )
+
+    found = cause(RuntimeError(f": org.apache.spark.SparkException: {behind}{SPARK_ERROR}"))
+
+    assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
+
+
 def test_any_other_cause_is_one_line_with_its_type():
     """A message of several lines does not hide behind its last one."""
     assert cause(ValueError("first\n  second")) == "ValueError: first second"
@@ -41,6 +55,18 @@ def test_a_failed_step_is_exit_code_1_and_ends_with_its_cause(capsys):
     assert run_step("pca", step) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "pca failed: ValueError: no such thing"
     assert run_step("pca", lambda: None) == 0
+
+
+def test_a_jvm_that_died_does_not_keep_the_cause_to_itself(storage, monkeypatch):
+    """The cause is in S3 even where nobody is left to print it."""
+    monkeypatch.setattr("pyspark.SparkContext._jvm", object())
+
+    def step() -> None:
+        raise ValueError("no such thing")
+
+    assert run_step("pca", step, "s3://fruits-lake/work/", "eu-west-3") == 1
+    left = read_json("s3://fruits-lake/work/failure.json", "eu-west-3")
+    assert left == {"step": "pca", "cause": "ValueError: no such thing"}
 
 
 def test_a_snapshot_tells_rate_and_time_to_go():
@@ -82,6 +108,21 @@ def told(uri: str) -> int:
         except FileNotFoundError:  # not yet, or being replaced: rclone does not do that at once
             assert time.monotonic() < deadline, "nobody wrote it"
             time.sleep(0.01)
+
+
+def test_progress_keeps_no_step_waiting_for_an_s3_that_is_silent(monkeypatch, capsys):
+    """The courtesy ends where a step would wait minutes for it."""
+    monkeypatch.setattr("fruits_jobs.progress.PATIENCE", 0.3)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    started = time.monotonic()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with Progress("pca", 9, lambda: 9, "s3://bucket/progress.json", "eu-west-3"):
+            pass
+
+    assert time.monotonic() - started < 10
+    assert "progress could not be written" in capsys.readouterr().out
 
 
 def test_progress_that_cannot_be_written_does_not_fail_the_step(monkeypatch, capsys):
