@@ -146,7 +146,7 @@ $(PEERS)/.ready: benchmarks/requirements.txt $(READY)
 bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
 	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
 	--peers-python $(PEERS)/bin/python --output var/bench/featurize.json
-	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json
+	@$(if $(SCENARIOS),,$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json)
 
 .PHONY: bench-quick
 bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (about 5 minutes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,6 +19,8 @@ PACKAGES = (
     *("pyspark", "ai-edge-litert", "onnxruntime", "tensorflow-cpu"),
     *("pillow", "obstore", "pyarrow", "numpy"),
 )
+
+SHARED = ("ai-edge-litert", "pillow", "numpy")
 
 
 @contextmanager
@@ -32,6 +36,24 @@ def storage(folder: Path, **rclone: str) -> Iterator[ObjectStorage]:
         url = s3.endpoint_url
         os.environ |= s3_variables(url) | catalog_variables(url, folder)
         yield s3
+
+
+def peers_versions(python: Path) -> dict[str, str]:
+    """Return the versions of the peers that *python* has; ValueError if what all use is not ours.
+
+    FileNotFoundError if there is no such *python*: `make bench` installs it.
+    """
+    ask = (
+        "import json, sys; from importlib.metadata import version;"
+        " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+    )
+    command = [str(python), "-c", ask, "ray", "daft", *SHARED]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    for name in SHARED:
+        if found.pop(name) != version(name):
+            raise ValueError(f"{python} has another version of {name} than ours, {version(name)}")
+    return found
 
 
 def machine() -> dict[str, Any]:

@@ -71,11 +71,11 @@ class Figure:
 
 
 class ContenderFailed(RuntimeError):  # noqa: N818
-    """A contender ended with an error; *log* has its output."""
+    """A contender ended with an error, or left images out; *log* has its output."""
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, why: str = "it did not end well") -> None:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        super().__init__(f"{name} failed; {log} ends so:\n{tail}")
+        super().__init__(f"{name} failed: {why}; {log} ends so:\n{tail}")
         self.name, self.log = name, log
 
 
@@ -101,6 +101,8 @@ def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
         repetitions = _collect(process, contestant.name, job)
     if process.returncode or len(repetitions) != job.repetitions:
         raise ContenderFailed(contestant.name, log)
+    if fewest := [one for one in repetitions if one["images"] < job.images]:
+        raise ContenderFailed(contestant.name, log, f"it did {fewest[0]['images']} images only")
 
     def each(key: str) -> tuple[float, ...]:
         return tuple(round(one[key], 3) for one in repetitions if one[key] is not None)

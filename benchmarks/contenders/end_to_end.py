@@ -42,7 +42,7 @@ def end_to_end(job: Job) -> Iterator[Callable[[str], int]]:
         done = commit_features(
             catalog, f"{home}/manifest", f"{LAKE}/attempts/{attempt}/result.json"
         )
-        return done.features
+        return done.features + done.quarantined
 
     yield run
 
