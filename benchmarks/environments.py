@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -27,8 +29,10 @@ SHARED = ("ai-edge-litert", "pillow", "numpy")
 def storage(folder: Path, **rclone: str) -> Iterator[ObjectStorage]:
     """Serve an S3 over a folder below *folder* that this process' children find.
 
-    *rclone* are variables of its environment, without their RCLONE_.
+    *rclone* are variables of its environment, without their RCLONE_. A program that is told to end
+    ends it, too.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     variables = {f"RCLONE_{name.upper()}": value for name, value in rclone.items()}
     with ObjectStorage(folder / "s3", environment=variables) as s3:
         for bucket in ("fruits-images", "fruits-lake"):
