@@ -32,6 +32,8 @@ OUTPUT  ?=
 ROWS    ?= 20000 100000 300000
 KEYS    ?= 1000000 10000000
 SCENARIOS ?=
+# The network of `make bench-accuracy`.
+BACKBONE ?= MobileNetV2
 # For `make test-compose`, for instance a build behind a proxy: --network host --build-arg PYTHON_IMAGE.
 DOCKER_BUILD_OPTIONS ?=
 # Ray and Daft, which only the benchmarks need.
@@ -156,7 +158,8 @@ bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (abou
 
 .PHONY: bench-accuracy
 bench-accuracy: input  ## Compare features with plain Keras', over all of IMAGES and PHOTOS
-	@$(BIN)/python -m benchmarks.accuracy --images "$(IMAGES)" $(if $(PHOTOS),"$(PHOTOS)") --weights "$(WEIGHTS)"
+	@$(BIN)/python -m benchmarks.accuracy --images "$(IMAGES)" $(if $(PHOTOS),"$(PHOTOS)") --weights "$(WEIGHTS)" \
+	--backbone $(BACKBONE)
 
 .PHONY: bench-sensing
 bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")
