@@ -30,8 +30,8 @@ def _scenario(scenario: dict[str, Any]) -> list[str]:
     for name, counts in scenario.get("requests", {}).items():
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
         lines.append(f"\nRequests, {name}: {told}.")
-    if told := verdict_lines(scenario["verdicts"]):
-        lines += ["", *told]
+    if judged := verdict_lines(scenario["verdicts"]):
+        lines += ["", *judged]
     return lines
 
 
