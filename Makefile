@@ -32,6 +32,8 @@ OUTPUT  ?=
 ROWS    ?= 20000 100000 300000
 KEYS    ?= 1000000 10000000
 SCENARIOS ?=
+# The network of `make bench-accuracy`.
+BACKBONE ?= MobileNetV2
 # For `make test-compose`, for instance a build behind a proxy: --network host --build-arg PYTHON_IMAGE.
 DOCKER_BUILD_OPTIONS ?=
 # Ray and Daft, which only the benchmarks need.
@@ -146,7 +148,7 @@ $(PEERS)/.ready: benchmarks/requirements.txt $(READY)
 bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
 	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
 	--peers-python $(PEERS)/bin/python --output var/bench/featurize.json
-	@$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json
+	@$(if $(SCENARIOS),,$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json)
 
 .PHONY: bench-quick
 bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (about 5 minutes)
@@ -156,7 +158,8 @@ bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (abou
 
 .PHONY: bench-accuracy
 bench-accuracy: input  ## Compare features with plain Keras', over all of IMAGES and PHOTOS
-	@$(BIN)/python -m benchmarks.accuracy --images "$(IMAGES)" $(if $(PHOTOS),"$(PHOTOS)") --weights "$(WEIGHTS)"
+	@$(BIN)/python -m benchmarks.accuracy --images "$(IMAGES)" $(if $(PHOTOS),"$(PHOTOS)") --weights "$(WEIGHTS)" \
+	--backbone $(BACKBONE)
 
 .PHONY: bench-sensing
 bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")

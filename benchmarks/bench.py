@@ -33,7 +33,7 @@ Row = dict[str, Any]
 class Size:
     """How much is run: images of a step, small objects, large photos, thumbnails, repetitions.
 
-    *thorough* runs both forms of each peer, ours twice, and counts requests.
+    *thorough* runs both forms of each peer, ours and its bounds twice, and counts requests.
     """
 
     images: int
@@ -57,7 +57,10 @@ def exported(weights: Weights) -> Path:
 
 
 class Bench:
-    """One run of the benchmark: its S3, its images, its network."""
+    """One run of the benchmark: its S3, its images, its network.
+
+    *done* gets each contender's figure as soon as there is one.
+    """
 
     def __init__(
         self,
@@ -68,9 +71,10 @@ class Bench:
         images: Path,
         weights: str,
         peers: Path,
+        done: Callable[[Row], None] = lambda _: None,
     ) -> None:
         self.s3, self.folder, self.size, self.photographs = s3, folder, size, images
-        self._wanted, self._peers = weights, peers
+        self._wanted, self._peers, self._done = weights, peers, done
         self._workloads: dict[str, Workload] = {}
 
     @cached_property
@@ -126,18 +130,20 @@ class Bench:
         return self._run(Contestant(name, program, self._peers, PEERS), workload, changes)
 
     def on(self, s3: ObjectStorage) -> Bench:
-        """Return the same with another S3."""
+        """Return the same with another S3, for what is not timed."""
         other = copy(self)
-        other.s3, other._workloads = s3, {}
+        other.s3, other._workloads, other._done = s3, {}, lambda _: None
         return other
 
     def _run(self, contestant: Contestant, workload: Workload, changes: dict[str, Any]) -> Row:
         try:
             job = self.job(workload, **changes)
-            return run(contestant, job, self.folder / "jobs").content()
+            row = run(contestant, job, self.folder / "jobs").content()
         except ContenderFailed as error:
             say(str(error))
-            return {"name": contestant.name, "failed": str(error)}
+            row = {"name": contestant.name, "failed": str(error)}
+        self._done(row)
+        return row
 
     def _made(self, name: str, files: Callable[[], Any]) -> Workload:
         if name not in self._workloads:

@@ -16,23 +16,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Bench, Size
-from benchmarks.environments import machine, storage
+from benchmarks.bench import Bench, Row, Size
+from benchmarks.environments import machine, peers_versions, storage
 from benchmarks.running import say
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.tables import markdown
+from benchmarks.verdicts import verdicts
 
 FULL = Size(images=5880, small=20_000, photos=48, thumbnails=100_000, repetitions=5)
 QUICK = Size(images=200, small=1_000, photos=6, thumbnails=1_000, repetitions=1, thorough=False)
 
 
 def main() -> None:
-    """Run the scenarios that are asked for; write JSON and Markdown as each one ends."""
+    """Run the scenarios that are asked for; write JSON and Markdown as each contender ends."""
     arguments = _parser().parse_args()
     size = QUICK if arguments.quick else FULL
     if arguments.repeat:
         size = size.repeated(arguments.repeat)
-    content = {"machine": machine(), "size": vars(size), "scenarios": {}}
+    about = machine() | {"peers": peers_versions(arguments.peers_python)}
+    results = Results(arguments.output, {"machine": about, "size": vars(size), "scenarios": {}})
     with (
         tempfile.TemporaryDirectory(prefix="fruits-bench-", dir=arguments.folder) as name,
         storage(Path(name)) as s3,
@@ -44,13 +46,43 @@ def main() -> None:
             images=Path(arguments.images),
             weights=arguments.weights,
             peers=arguments.peers_python,
+            done=results.add,
         )
         for scenario in arguments.scenarios or SCENARIOS:
             say(f"== {scenario}")
-            content["scenarios"][scenario] = SCENARIOS[scenario](bench)
-            content["machine"]["load_average_after"] = os.getloadavg()
-            _write(arguments.output, content)
-    print(markdown(content))
+            results.begin(scenario)
+            results.end(SCENARIOS[scenario](bench))
+    print(markdown(results.content))
+
+
+class Results:
+    """What was found so far, in a file of JSON and one of Markdown: an interrupted run loses none.
+
+    Of contenders with the same name the last one stays.
+    """
+
+    def __init__(self, output: Path, content: dict[str, Any]) -> None:
+        self.output, self.content = output, content
+        self._scenario = ""
+
+    def begin(self, scenario: str) -> None:
+        """Say which scenario the next figures are of."""
+        self._scenario = scenario
+        self.content["scenarios"][scenario] = {"figures": [], "verdicts": []}
+
+    def add(self, figure: Row) -> None:
+        """Add the figure of a contender."""
+        figures = {one["name"]: one for one in self.content["scenarios"][self._scenario]["figures"]}
+        self.end({"figures": list((figures | {figure["name"]: figure}).values())})
+
+    def end(self, found: dict[str, Any]) -> None:
+        """Write what the scenario found, and what it shows."""
+        judged = {"verdicts": verdicts(self._scenario, found["figures"])}
+        self.content["scenarios"][self._scenario] = found | judged
+        self.content["machine"]["load_average_after"] = os.getloadavg()
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        self.output.write_text(json.dumps(self.content, indent=1) + "\n")
+        self.output.with_suffix(".md").write_text(markdown(self.content) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,12 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", help="where the local S3 keeps its objects (default: /tmp)")
     parser.add_argument("--output", type=Path, default=Path("var/bench/featurize.json"))
     return parser
-
-
-def _write(output: Path, content: dict[str, Any]) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=1) + "\n")
-    output.with_suffix(".md").write_text(markdown(content) + "\n")
 
 
 if __name__ == "__main__":

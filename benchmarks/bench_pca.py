@@ -72,10 +72,10 @@ def main() -> None:
         spark = session(s3.folder)
         for rows in arguments.rows:
             figures += measured(spark, s3.folder, rows, arguments.repeat, arguments.peers)
+            content |= {"repeat": arguments.repeat, "figures": figures}
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps(content, indent=1) + "\n")
         spark.stop()
-    content |= {"repeat": arguments.repeat, "figures": figures}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(content, indent=1) + "\n")
     print(f"{'rows':>8}  {'':<36} {'median':>9}  {'python':>8} {'jvm':>8} {'workers':>8}")
     for figure in figures:
         each = ", ".join(f"{seconds:.2f}" for seconds in figure["seconds"])

@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-# What runs no images: the JVM, Ray's own servers, the fork server of Spark's workers.
+# What runs no images: the JVM, Ray's own servers. The fork server of Spark's workers looks like one
+# of them, and is smaller.
 NOT_WORKERS = ("java", "raylet", "gcs_server", "dashboard", "log_monitor", "runtime_env")
 
 
@@ -55,6 +56,13 @@ def is_worker(process: psutil.Process) -> bool:
         return ("python" in line or "ray::" in line) and not any(
             name in line for name in NOT_WORKERS
         )
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether the process runs; one that ended and was not waited for does not."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import Job
-from benchmarks.measuring import is_worker, peak_mb, processes
+from benchmarks.measuring import is_alive, is_worker, peak_mb, processes
 
 SAMPLE_SECONDS = (
     1.0  # looking costs CPU that the contender wants; peaks are the kernel's own record
@@ -29,7 +29,6 @@ class Contestant:
     name: str
     program: str
     python: Path
-    options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,16 +70,27 @@ class Figure:
 
 
 class ContenderFailed(RuntimeError):  # noqa: N818
-    """A contender ended with an error; *log* has its output."""
+    """A contender ended with an error, or left images out; *log* has its output."""
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, why: str = "it did not end well") -> None:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        super().__init__(f"{name} failed; {log} ends so:\n{tail}")
+        super().__init__(f"{name} failed: {why}; {log} ends so:\n{tail}")
         self.name, self.log = name, log
 
 
+class StorageGone(RuntimeError):  # noqa: N818
+    """The local S3 ended while a contender ran: no figure after that would be one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the local S3 ended while {name} ran: somebody ended it")
+        self.name = name
+
+
 def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
-    """Run one contender in its own process and return its figure; ContenderFailed if it fails."""
+    """Run one contender in its own process and return its figure.
+
+    ContenderFailed if it fails, StorageGone if no other can do better.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stem = "".join(c if c.isalnum() else "-" for c in contestant.name)
     path, log = folder / f"{stem}.json", folder / f"{stem}.log"
@@ -96,11 +106,15 @@ def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
             text=True,
             env=environment,
         ) as process,
-        Memory(process.pid) as memory,
+        Watch(process, job.server) as watch,
     ):
         repetitions = _collect(process, contestant.name, job)
+    if not is_alive(job.server):
+        raise StorageGone(contestant.name)
     if process.returncode or len(repetitions) != job.repetitions:
         raise ContenderFailed(contestant.name, log)
+    if fewest := [one for one in repetitions if one["images"] < job.images]:
+        raise ContenderFailed(contestant.name, log, f"it did {fewest[0]['images']} images only")
 
     def each(key: str) -> tuple[float, ...]:
         return tuple(round(one[key], 3) for one in repetitions if one[key] is not None)
@@ -112,7 +126,7 @@ def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
         seconds=each("seconds"),
         cpu=each("cpu"),
         s3_cpu=each("s3_cpu"),
-        worker_mb=round(memory.worker),
+        worker_mb=round(watch.worker),
     )
 
 
@@ -141,16 +155,19 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class Memory:
-    """The peak of the largest worker (MB) in a process tree while the `with` block lasts."""
+class Watch:
+    """The peak of the largest worker (MB) in a process tree while the `with` block lasts.
 
-    def __init__(self, pid: int) -> None:
+    Without the S3, whose process is *server*, the process is ended: clients ask again for minutes.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], server: int) -> None:
         self.worker = 0.0
-        self._pid = pid
+        self._process, self._server = process, server
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Watch:
         self._thread.start()
         return self
 
@@ -160,7 +177,9 @@ class Memory:
 
     def _watch(self) -> None:
         while not self._ended.wait(SAMPLE_SECONDS):
-            for process in processes(self._pid):
+            if not is_alive(self._server):
+                self._process.kill()
+            for process in processes(self._process.pid):
                 # The first process is the driver: images pass through its children.
-                if process.pid != self._pid and is_worker(process):
+                if process.pid != self._process.pid and is_worker(process):
                     self.worker = max(self.worker, peak_mb(process))

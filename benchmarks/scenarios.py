@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.bench import Bench, Row
 from benchmarks.counting import counted
+from benchmarks.verdicts import AGAIN
 from benchmarks.workloads import Workload
 
 Start = Callable[..., Row]  # Bench.figure or Bench.peer
@@ -23,8 +24,12 @@ def step(bench: Bench) -> dict[str, Any]:
         bench.figure("ours, S3 to committed tables, cold", "end_to_end", work, warm_ups=0),
         *_peers(bench, work),
     ]
-    if bench.size.thorough:  # had the machine changed meanwhile, this would tell
-        rows.append(bench.figure("ours, step, steady state, again", "ours", work))
+    if bench.size.thorough:  # had the machine changed meanwhile, these would tell
+        rows += [
+            bench.figure(f"ours, step, steady state{AGAIN}", "ours", work),
+            bench.figure(f"the same loop without Spark{AGAIN}", "loop", work),
+            bench.figure(f"model only (LiteRT){AGAIN}", "model_only", work),
+        ]
     return _table(rows)
 
 

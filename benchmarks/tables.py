@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from benchmarks.verdicts import lines as verdict_lines
+
 COLUMNS = (
     "| | images/s | per CPU second | seconds (median of n) | CPU s | S3's CPU s | worker MB |",
     "|---|---:|---:|---:|---:|---:|---:|",
@@ -14,7 +16,8 @@ COLUMNS = (
 def markdown(content: dict[str, Any]) -> str:
     """Return all scenarios of a run, a table each."""
     machine = content["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    packages = machine["versions"] | machine["peers"]
+    versions = ", ".join(f"{name} {number}" for name, number in packages.items())
     load = machine["load_average_before"][0]
     lines = [f"{machine['cpu']}, {machine['cores']} cores, load {load:.1f} before. {versions}."]
     for name, scenario in content["scenarios"].items():
@@ -27,6 +30,8 @@ def _scenario(scenario: dict[str, Any]) -> list[str]:
     for name, counts in scenario.get("requests", {}).items():
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
         lines.append(f"\nRequests, {name}: {told}.")
+    if judged := verdict_lines(scenario["verdicts"]):
+        lines += ["", *judged]
     return lines
 
 

@@ -66,7 +66,7 @@ def _network(cores: int, batch: int, *, pixels: bool) -> Any:
 
     @daft.cls(max_concurrency=cores, use_process=cores > 1)
     class Network:
-        """The network in one process of Daft's."""
+        """The network; Daft calls it from several threads, whatever `use_process` asks for."""
 
         def __init__(self, path: str) -> None:
             self.infer = load(Path(path).read_bytes())

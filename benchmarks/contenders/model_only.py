@@ -52,7 +52,7 @@ def model_only(job: Job) -> Iterator[Callable[[str], int]]:
     context = multiprocessing.get_context("spawn")
     engine, batch = str(job.option("engine", "litert")), int(job.option("batch", 2))
     arguments = (engine, job.weights, job.network)
-    share = (job.images // job.cores, batch)
+    share = (-(-job.images // job.cores), batch)
     with context.Pool(job.cores, load, arguments) as pool:
         yield lambda _: sum(pool.starmap(infer, [share] * job.cores, chunksize=1))
 

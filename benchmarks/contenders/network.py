@@ -12,20 +12,39 @@ SIDE = 224
 
 
 def load(model: bytes) -> Callable[[Any], Any]:
-    """Return the network as a function: uint8[N, 224, 224, 3] -> float32[N, 1280]."""
+    """Return the network as a function: uint8[N, 224, 224, 3] -> float32[N, 1280].
+
+    It may be called by several threads at once, as Daft does: an interpreter must not, so that each
+    call takes one that is free.
+    """
+    free = [_interpreter(model)]
+
+    def infer(images: Any) -> Any:
+        try:
+            interpreter = free.pop()
+        except IndexError:
+            interpreter = _interpreter(model)
+        try:
+            return np.stack([_features(interpreter, image) for image in images])
+        finally:
+            free.append(interpreter)
+
+    return infer
+
+
+def _interpreter(model: bytes) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
-    pixels = interpreter.get_input_details()[0]["index"]
-    features = interpreter.get_output_details()[0]["index"]
+    return interpreter
 
-    def infer(image: Any) -> Any:
-        interpreter.set_tensor(pixels, image[None])
-        interpreter.invoke()
-        return interpreter.get_tensor(features)[0]
 
-    return lambda images: np.stack([infer(image) for image in images])
+def _features(interpreter: Any, image: Any) -> Any:
+    (pixels,), (features,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.set_tensor(pixels["index"], image[None])
+    interpreter.invoke()
+    return interpreter.get_tensor(features["index"])[0]
 
 
 def pixels_of(file: bytes) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from fruits_jobs.engines import Engine, LiteRtEngine, OnnxEngine
 from fruits_jobs.networks import feature_model_name, load_network, sha256_of
@@ -102,12 +103,17 @@ def largest_difference(network: keras.Model, engine: Engine) -> float:
     It is in units of the features' standard deviation if that is more than 1: float32 itself rounds
     large features by more than small ones.
     """
-    random = np.random.default_rng(0)
-    noise = random.integers(0, 256, (CHECKED_IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
-    pixels = np.concatenate([noise, synthetic_images(CHECKED_IMAGES, random)])
+    pixels = checked_images()
     expected = np.asarray(network(pixels, training=False))
     difference = np.abs(engine.features(pixels) - expected).max()
     return float(difference / max(1.0, float(expected.std())))
+
+
+def checked_images() -> npt.NDArray[np.uint8]:
+    """Return the images that :func:`largest_difference` is about: noise, and blobs of colour."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (CHECKED_IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
+    return np.concatenate([noise, synthetic_images(CHECKED_IMAGES, random)])
 
 
 def _write(output: Path, model: bytes) -> None:
