@@ -106,7 +106,7 @@ browser: $(READY)
 	@$(BIN)/python -m tests.browser.chromium >/dev/null || true
 
 .PHONY: test
-test: browser  ## Run every test
+test: browser  ## Run the tests (CONTRIBUTING says which others there are)
 	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 $(SPARK35)/.ready: requirements-spark35.txt $(READY)

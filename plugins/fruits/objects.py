@@ -44,9 +44,13 @@ def client(region: str | None = None) -> S3Client:
 
 @functools.cache
 def _client(endpoint: str | None, region: str | None) -> S3Client:
-    # Every call made through it is idempotent, so retrying is always right.
-    retries = Config(retries={"mode": "standard", "max_attempts": 8})
-    return boto3.client("s3", region_name=region, endpoint_url=endpoint, config=retries)
+    config = Config(
+        connect_timeout=10,
+        read_timeout=30,  # of silence: an answer that was lost holds a task no longer
+        # Every call made through it is idempotent, so retrying is always right.
+        retries={"mode": "standard", "max_attempts": 8},
+    )
+    return boto3.client("s3", region_name=region, endpoint_url=endpoint, config=config)
 
 
 def store(bucket: str) -> S3Store:

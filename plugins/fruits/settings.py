@@ -32,7 +32,7 @@ EU_REGIONS = {
 
 
 class Engine(StrEnum):
-    """What runs the network; both give the same features within 1e-4."""
+    """What runs the network; both give the same features within 1e-4 (docs/decisions/0018)."""
 
     LITERT = "litert"
     TENSORFLOW = "tensorflow"
