@@ -38,7 +38,7 @@ PAGE, FILE_ROWS = 10_000, 250_000
 LAKE = "s3://fruits-lake"
 # Row groups as the featurize step writes them: 16 MB of 1,280 floats.
 ROW_GROUP = 3_200
-SECONDS, PEAK_MB = 60, 2_000  # what is wanted of ten million keys
+MANY, SECONDS, PEAK_MB = 10_000_000, 60, 2_000  # so many keys are to take less than that
 
 
 def main() -> None:
@@ -74,17 +74,21 @@ def write(output: Path, content: dict[str, Any]) -> None:
 
 
 def verdict(figures: list[dict[str, Any]]) -> str:
-    """Say whether the most keys stay within the limits, in the worst of their measurements."""
+    """Say whether the most keys stay within the limits, in the worst of their measurements.
+
+    The limits are meant for MANY keys: of fewer, only what they took is said.
+    """
     most = max(one["keys"] for one in figures)
     worst = {
         name: max(one[name] for one in figures if one["keys"] == most)
         for name in ("seconds", "peak_mb")
     }
+    took = f"{most:,} keys: {worst['seconds']:.1f} s, {worst['peak_mb']:.0f} MB"
+    if most < MANY:
+        return took
     met = worst["seconds"] < SECONDS and worst["peak_mb"] < PEAK_MB
-    return (
-        f"{most:,} keys: {worst['seconds']:.1f} s, wanted less than {SECONDS};"
-        f" {worst['peak_mb']:.0f} MB, wanted less than {PEAK_MB}: {'met' if met else 'missed'}"
-    )
+    wanted = f"wanted less than {SECONDS} s and {PEAK_MB} MB"
+    return f"{took}; {wanted}: {'met' if met else 'missed'}"
 
 
 def figure(keys: int) -> dict[str, Any]:

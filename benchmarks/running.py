@@ -113,8 +113,8 @@ def run(contestant: Contestant, job: Job, folder: Path) -> Figure:
         raise StorageGone(contestant.name)
     if process.returncode or len(repetitions) != job.repetitions:
         raise ContenderFailed(contestant.name, log)
-    if fewest := [one for one in repetitions if one["images"] < job.images]:
-        raise ContenderFailed(contestant.name, log, f"it did {fewest[0]['images']} images only")
+    if short := [one for one in repetitions if one["images"] < job.images]:
+        raise ContenderFailed(contestant.name, log, f"it did {short[0]['images']} images only")
 
     def each(key: str) -> tuple[float, ...]:
         return tuple(round(one[key], 3) for one in repetitions if one[key] is not None)

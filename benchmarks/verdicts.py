@@ -54,17 +54,26 @@ def lines(found: Iterable[Row]) -> list[str]:
     judged = [one for one in found if "least" in one]
     if not judged:
         return []
-    missed = [one["other"] for one in judged if one["met"] is False]
-    unknown = [one["other"] for one in judged if one["met"] is None]
-    told = [f"missed: {', '.join(missed)}"] if missed else []
-    told += [f"not measured: {', '.join(unknown)}"] if unknown else []
+    groups = {
+        "missed": [one["other"] for one in judged if one["met"] is False],
+        "not measured": [one["other"] for one in judged if one["met"] is None],
+        "too few repetitions": [
+            one["other"] for one in judged if one.get("repetitions", ENOUGH) < ENOUGH
+        ],
+    }
+    told = [f"{what}: {', '.join(names)}" for what, names in groups.items() if names]
     return [*(f"- {_told(one)}" for one in found), "", f"Verdict: {'; '.join(told) or 'all met'}."]
 
 
 def _judge(rule: Rule, figures: list[Row]) -> Row:
     ours, other = (_best(name, figures) for name in (rule.ours, rule.other))
     verdict = {"ours": rule.ours, "other": rule.other, "least": rule.least, "met": None}
-    verdict["failed"] = [row["name"] for row in _named(rule.other, figures) if "failed" in row]
+    verdict["failed"] = [
+        row["name"]
+        for name in (rule.ours, rule.other)
+        for row in _named(name, figures)
+        if "failed" in row
+    ]
     if not ours or not other:
         return verdict
     ratio = ours[0] / other[0]
@@ -102,7 +111,7 @@ def _named(name: str, figures: list[Row]) -> list[Row]:
 
 
 def _told(one: Row) -> str:
-    ratio = f"{one['ratio']:.3f}" if "ratio" in one else "unknown"
+    ratio = f"{one['ratio']:.4f}" if "ratio" in one else "unknown"
     if "again" in one:
         return f"{one['again']}, at the end in proportion to the beginning: {ratio}"
     line = f"{one['ours']} / {one['other']}: {ratio}, wanted {one['least']:.3g}"

@@ -18,7 +18,7 @@ from types import FrameType
 
 from local_cloud import background
 from local_cloud.airflow import PARSED_ONCE, LocalAirflow
-from local_cloud.cloud import LocalCloud
+from local_cloud.cloud import FOLDER_MARK, LocalCloud
 from local_cloud.demo import Demo
 from local_cloud.emr.spark import submit_arguments
 from local_cloud.lock import FolderInUseError, holder
@@ -26,6 +26,7 @@ from local_cloud.s3 import LOOPBACK
 from local_cloud.samples import draw_samples
 from local_cloud.sync import mirror
 
+LOOK_SECONDS = 5.0
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run the cloud until SIGINT or SIGTERM."""
+    """Run the cloud until SIGINT or SIGTERM; AirflowError if a process of Airflow's ends before."""
+    airflow = None
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
         cloud = stack.enter_context(
@@ -76,8 +78,10 @@ def serve(options: argparse.Namespace) -> int:
         draft = file.with_suffix(".new")
         draft.write_text(json.dumps(known))
         draft.replace(file)
-        signals.came.wait()
-        file.unlink(missing_ok=True)
+        stack.callback(file.unlink, missing_ok=True)
+        while not signals.came.wait(LOOK_SECONDS):
+            if airflow:
+                airflow.check_alive()  # without its scheduler, runs would wait for ever
     return 0
 
 
@@ -117,7 +121,9 @@ def _airflow(
     cloud: LocalCloud, folder: Path, port: int, more: Mapping[str, str] | None = None
 ) -> LocalAirflow:
     root = Path(__file__).resolve().parents[1]
-    return LocalAirflow(folder, root, cloud.environment() | dict(more or {}), port)
+    # The mark, for `down` to end it when it ends a cloud that was killed.
+    environment = cloud.environment() | {FOLDER_MARK: str(cloud.folder)} | dict(more or {})
+    return LocalAirflow(folder, root, environment, port)
 
 
 def down(options: argparse.Namespace) -> int:

@@ -102,7 +102,6 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process of this Airflow, running tasks included."""
-        every = [process for name in self._running for process in self.processes(name)]
         for process in self._running.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -113,11 +112,7 @@ class LocalAirflow:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._running.clear()
-        # A task has a process group of its own, and outlives a scheduler that was killed. The title
-        # that Airflow gives it hides its environment.
-        for task in every:
-            with suppress(psutil.NoSuchProcess):
-                task.kill()
+        # A task has a process group of its own, and outlives a scheduler that was killed.
         end_tree((FOLDER_MARK, str(self.folder)))
 
     def kill(self, *names: str) -> None:
@@ -150,6 +145,8 @@ class LocalAirflow:
     def _settings(self) -> dict[str, str]:
         return self.command_settings | {
             FOLDER_MARK: str(self.folder),
+            # The titles that Airflow gives its processes would be written over the mark.
+            "SPT_NOENV": "1",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             # The default of 32 forks as many idle processes of 150 MB.
             "AIRFLOW__CORE__PARALLELISM": "4",
@@ -225,7 +222,7 @@ class LocalAirflow:
         """Return one of PROCESSES with everything that it started; none after its end."""
         if name not in self._running or self._running[name].poll() is not None:
             return []
-        # Its session: Airflow changes the titles of its processes, and so hides their environment.
+        # Its session: all four have the mark.
         leader = self._running[name].pid
         return [process for process in psutil.process_iter() if session_of(process) == leader]
 

@@ -62,13 +62,7 @@ def down(folder: Path) -> int | None:
     pid = holder(folder)
     if pid:
         with suppress(psutil.NoSuchProcess):
-            cloud = psutil.Process(pid)
-            started = cloud.children(recursive=True)
-            _end(cloud)
-            # Of one that had to be killed. Airflow's processes hide their environment's marks.
-            for process in started:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            _end(psutil.Process(pid))
     # What a cloud that was killed left behind.
     end_tree((FOLDER_MARK, str(folder.resolve())))
     environment_file(folder).unlink(missing_ok=True)

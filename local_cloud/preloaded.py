@@ -17,8 +17,8 @@ LIBRARIES = (
     "duckdb",
     "jinja2",
     "obstore",
-    "pydantic_settings",
     "pyarrow.dataset",
+    "pydantic_settings",
     "pyiceberg.catalog.sql",
     "pyiceberg.io.pyarrow",
 )

@@ -21,30 +21,30 @@ def load(model: bytes) -> Callable[[Any], Any]:
 
     def infer(images: Any) -> Any:
         try:
-            interpreter = free.pop()
+            run = free.pop()
         except IndexError:
-            interpreter = _interpreter(model)
+            run = _interpreter(model)
         try:
-            return np.stack([_features(interpreter, image) for image in images])
+            return np.stack([run(image) for image in images])
         finally:
-            free.append(interpreter)
+            free.append(run)
 
     return infer
 
 
-def _interpreter(model: bytes) -> Any:
+def _interpreter(model: bytes) -> Callable[[Any], Any]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
-    return interpreter
-
-
-def _features(interpreter: Any, image: Any) -> Any:
     (pixels,), (features,) = interpreter.get_input_details(), interpreter.get_output_details()
-    interpreter.set_tensor(pixels["index"], image[None])
-    interpreter.invoke()
-    return interpreter.get_tensor(features["index"])[0]
+
+    def run(image: Any) -> Any:
+        interpreter.set_tensor(pixels["index"], image[None])
+        interpreter.invoke()
+        return interpreter.get_tensor(features["index"])[0]
+
+    return run
 
 
 def pixels_of(file: bytes) -> Any:

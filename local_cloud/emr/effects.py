@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, singledispatchmethod
 
 from local_cloud.emr import bootstrapping, capacity, events, stepping
@@ -16,7 +17,7 @@ from local_cloud.emr.site import Site
 
 _LAST_LOGS = 5.0  # seconds for the threads of ended steps to bring their logs, at the very end
 _CAPACITY_INTERVAL = 0.2  # seconds between two looks for machines that could not be had
-_FAILURE_PAUSE = 0.5  # seconds before a failure is told: what follows from it may fail again
+_RELEASE_PAUSE = 2.0  # seconds before a release that failed is begun again
 INTERRUPT_GRACE = 5.0  # seconds between SEND_INTERRUPT's SIGTERM and SIGKILL
 
 Send = Callable[[str, events.Event], object]
@@ -53,11 +54,19 @@ class Effects:
         except EndedError:
             return  # the cluster is being released: what it still wanted is void
         except Exception as error:  # noqa: BLE001  (an effect that vanished would hang its cluster)
+            self._note(cluster)
+            if isinstance(effect, events.Release):
+                time.sleep(_RELEASE_PAUSE)
+                self._send(cluster.id, events.ReleaseFailed())
+            else:
+                self._send(cluster.id, events.EndpointFailed(f"{type(error).__name__}: {error}"))
+
+    def _note(self, cluster: Cluster) -> None:
+        """Write down the exception that is handled, unless the disk is full."""
+        with suppress(OSError):
             self._site.journal.write(
                 "note", problem="effect", cluster=cluster.id, message=traceback.format_exc()
             )
-            time.sleep(_FAILURE_PAUSE)
-            self._send(cluster.id, events.EndpointFailed(f"{type(error).__name__}: {error}"))
 
     @singledispatchmethod
     def _do(self, effect: object, cluster: Cluster) -> None:
@@ -96,7 +105,10 @@ class Effects:
     def _release(self, _effect: events.Release, cluster: Cluster) -> None:
         roots = [step.process for step in cluster.steps if step.process]
         self.programs.end(cluster_mark(cluster.id), roots)
-        self._bring_logs_home(cluster)
+        try:
+            self._bring_logs_home(cluster)
+        except Exception:  # noqa: BLE001  (a cluster ends with or without its last logs)
+            self._note(cluster)
         shutil.rmtree(self._site.folder(cluster) / "spark-local", ignore_errors=True)
         self._send(cluster.id, events.NodesReleased())
 

@@ -115,6 +115,11 @@ class EndpointFailed:
     message: str
 
 
+@dataclass(frozen=True)
+class ReleaseFailed:
+    """The nodes could not be released: something of them still runs."""
+
+
 Event = (
     Created
     | NodesProvisioned
@@ -133,6 +138,7 @@ Event = (
     | NodesReleased
     | EndpointRestarted
     | EndpointFailed
+    | ReleaseFailed
 )
 
 

@@ -215,10 +215,14 @@ def _restarted(_event: ev.EndpointRestarted, cluster: Cluster, now: float) -> Ou
 
 @_react.register
 def _endpoint_failed(event: ev.EndpointFailed, cluster: Cluster, now: float) -> Outcome:
-    if cluster.state == ClusterState.TERMINATING:
-        # It may be the release that failed: nothing else would ever end the cluster.
-        return Outcome(cluster, (ev.Release(),))
+    if cluster.state in CLOSED:
+        return Outcome(cluster)
     return _terminate(cluster, now, "INTERNAL_ERROR", event.message, errors=True)
+
+
+@_react.register
+def _release_failed(_event: ev.ReleaseFailed, cluster: Cluster, _now: float) -> Outcome:
+    return Outcome(cluster, (ev.Release(),))  # nothing else would ever end the cluster
 
 
 def _settle_if_ready(cluster: Cluster, now: float) -> Outcome:

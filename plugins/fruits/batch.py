@@ -12,11 +12,10 @@ import argparse
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
@@ -34,6 +33,8 @@ from fruits.terminal import Terminal
 
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
+
+T = TypeVar("T")
 
 SEEDED = (
     "[bold yellow]These weights are made up (seeded): every step is real, but similar fruits will "
@@ -78,7 +79,10 @@ class ShellRun:
             self.terminal.say("Nothing to featurize: no cluster is created.")
 
     def report(self) -> None:
-        """Write the row of `runs` and the batch's page, unless nothing was found to be done."""
+        """Write the row of `runs` and the batch's page.
+
+        A batch that found nothing to do has none, and so has one that could not look.
+        """
         if set(self.states) <= {"sense_changes"}:
             return
         facts = RunFacts(
@@ -93,18 +97,20 @@ class ShellRun:
             write_report(facts, self.settings)
         self.summary["report"] = f"{report_folder(self.settings.lake, self.batch)}/report.html"
 
-    @contextmanager
-    def _task(self, task: str, title: str) -> Iterator[None]:
-        """Do a task of the DAG as a stage of the terminal, and note how it ended."""
+    def _do(self, task: str, title: str, work: Callable[[], T]) -> T:
+        """Do a task of the DAG as a stage of the terminal; keep how it ended and its answer."""
         self.states[task] = "failed"
         with self.terminal.stage(title):
-            yield
-        self.states[task] = "success"
+            answer = work()
+        self.states[task], self.answers[task] = "success", answer
+        return answer
 
     def _sense(self) -> None:
-        with self._task("sense_changes", "Sense what changed"):
-            found = ingestion.sense_changes(self.settings, self.batch)
-            self.answers["sense_changes"] = found
+        self._do(
+            "sense_changes",
+            "Sense what changed",
+            lambda: ingestion.sense_changes(self.settings, self.batch),
+        )
         weights, counts = self.sensed["weights"], self.sensed["counts"]
         self.terminal.say(f"network {weights['feature_model']} ({weights['source']})")
         if weights["source"] == "seeded":
@@ -133,55 +139,75 @@ class ShellRun:
         }
 
     def _remove(self) -> None:
-        with self._task("commit_removals", "Remove the rows of images that are gone"):
-            removed = ingestion.remove_rows(self.settings, self.sensed)
-            self.answers["commit_removals"] = removed
+        removed = self._do(
+            "commit_removals",
+            "Remove the rows of images that are gone",
+            lambda: ingestion.remove_rows(self.settings, self.sensed),
+        )
         self.summary["rows removed"] = ", ".join(f"{rows} {name}" for name, rows in removed.items())
 
     def _process(self) -> None:
-        token = self.batch
-        with self._task("stage_jobs", "Upload what the cluster runs"):
-            staged = ingestion.stage(self.settings, self.sensed)
-        with self._task("reserve_cluster", "Create a cluster"):
-            promise = ingestion.reserve(self.settings, token, staged, self.sensed)
-            self.answers["reserve_cluster"] = promise
-            self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
-            self.summary[f"promised or spent in {promise['month']}"] = (
-                f"{promise['month_so_far']:.2f} of {self.settings.month_cap_money:.2f} "
-                f"{promise['currency']}"
-            )
+        settings, token = self.settings, self.batch
+        staged = self._do(
+            "stage_jobs",
+            "Upload what the cluster runs",
+            lambda: ingestion.stage(settings, self.sensed),
+        )
+        promise = self._do(
+            "reserve_cluster",
+            "Reserve a cluster",
+            lambda: ingestion.reserve(settings, token, staged, self.sensed),
+        )
+        self.summary["promised at most"] = f"{promise['worst_case']:.2f} {promise['currency']}"
+        self.summary[f"promised or spent in {promise['month']}"] = (
+            f"{promise['month_so_far']:.2f} of {settings.month_cap_money:.2f} {promise['currency']}"
+        )
         try:
-            cluster_id = create_cluster(self.settings.region, promise["request"], token)
-            self.answers["create_cluster"] = cluster_id
-            self.terminal.say(f"{cluster_id} in {self.settings.region}")
-            self._run_steps(emr_client(self.settings.region), cluster_id, staged)
+            cluster_id = self._do(
+                "create_cluster",
+                "Create the cluster",
+                lambda: create_cluster(settings.region, promise["request"], token),
+            )
+            self.terminal.say(f"{cluster_id} in {settings.region}")
+            self._run_steps(emr_client(settings.region), cluster_id, staged)
         finally:
             self._terminate()
 
     def _run_steps(self, client: EMRClient, cluster_id: str, staged: dict[str, str]) -> None:
         model = self.sensed["feature_model"]
-        with self._task("await_cluster", "Wait until it is ready"):
-            await_cluster(
+        self._do(
+            "await_cluster",
+            "Wait until it is ready",
+            lambda: await_cluster(
                 client,
                 cluster_id,
                 timeout=self.settings.ready_minutes * 60,
                 poll=self.settings.poll_seconds,
                 on_poll=self._renew,
-            )
+            ),
+        )
         if self.sensed["featurize"]:
-            with self._task("featurize", "Featurize"):
-                step = ingestion.featurize_request(self.settings, staged, self.attempt, model)
-                self._run_step(client, cluster_id, "featurize", step)
+            step = ingestion.featurize_request(self.settings, staged, self.attempt, model)
+            self._do(
+                "featurize",
+                "Featurize",
+                lambda: self._run_step(client, cluster_id, "featurize", step),
+            )
             self._commit_features()
-        with self._task("pca", "Fit PCA and project"):
-            step = ingestion.pca_request(self.settings, staged, self.attempt, model)
-            self._run_step(client, cluster_id, "pca", step, last=True)
+        last = ingestion.pca_request(self.settings, staged, self.attempt, model)
+        self._do(
+            "pca",
+            "Fit PCA and project",
+            lambda: self._run_step(client, cluster_id, "pca", last, last=True),
+        )
         self._commit_components()
 
     def _commit_features(self) -> None:
-        with self._task("commit_features", "Commit the features"):
-            done = ingestion.commit_features(self.settings, self.batch, self.attempt.name)
-            self.answers["commit_features"] = done
+        done = self._do(
+            "commit_features",
+            "Commit the features",
+            lambda: ingestion.commit_features(self.settings, self.batch, self.attempt.name),
+        )
         self.summary["features added"] = str(done["features"])
         reasons = ", ".join(f"{count} {name}" for name, count in done["reasons"].items())
         self.summary["quarantined"] = f"{done['quarantined']} {f'({reasons})' if reasons else ''}"
@@ -189,9 +215,11 @@ class ShellRun:
             self.summary["changed meanwhile"] = f"{done['changed']}, seen again by the next run"
 
     def _commit_components(self) -> None:
-        with self._task("commit_components", "Commit the components"):
-            fitted = ingestion.commit_components(self.settings, self.batch, self.attempt.name)
-            self.answers["commit_components"] = fitted
+        fitted = self._do(
+            "commit_components",
+            "Commit the components",
+            lambda: ingestion.commit_components(self.settings, self.batch, self.attempt.name),
+        )
         done = "fitted" if fitted["fitted"] else "kept"
         self.summary["PCA model"] = f"{fitted['model_version']}, {done}: {fitted['reason']}"
         self.summary["components"] = describe_components(fitted)
@@ -201,9 +229,11 @@ class ShellRun:
             self.terminal.say(f"[yellow]{warning}[/yellow]")
 
     def _terminate(self) -> None:
-        with self._task("terminate_cluster", "Terminate the cluster"):
-            ended = ingestion.terminate(self.settings, self.batch)
-            self.answers["terminate_cluster"] = ended
+        ended = self._do(
+            "terminate_cluster",
+            "Terminate the cluster",
+            lambda: ingestion.terminate(self.settings, self.batch),
+        )
         self.summary["cluster"] = f"{', '.join(ended['clusters'])}, lived {ended['seconds']:.0f} s"
         if ended["cost"] is not None:
             cost = f"{ended['cost']:.2f} {ended['currency']}"
@@ -218,9 +248,9 @@ class ShellRun:
         step: dict[str, Any],
         *,
         last: bool = False,
-    ) -> None:
+    ) -> dict[str, str]:
+        """Run a step to its end and return which attempt it was."""
         work = self.attempt.work(name)
-        self.answers[name] = {"attempt": self.attempt.name}
 
         def look() -> None:
             self._renew()
@@ -236,6 +266,7 @@ class ShellRun:
             on_poll=look,
             explain=lambda: describe_failure(work),
         )
+        return {"attempt": self.attempt.name}
 
     def _renew(self) -> None:
         """Say that the cluster is still wanted: else the watchdog ends it."""
@@ -261,7 +292,7 @@ def describe_quality(quality: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Run one batch; 0 if everything that was new is committed."""
+    """Run one batch; 0 if everything that was new is committed, and reported."""
     argparse.ArgumentParser(prog="python -m fruits.batch", description=__doc__).parse_args()
     terminal, now = Terminal(), datetime.now(UTC)
     try:
@@ -274,14 +305,16 @@ def main() -> int:
     terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {settings.images_uri} -> {batch.lake}")
     run = ShellRun(settings, terminal, batch.numbered(1, 1), now)
     started = time.monotonic()
-    # However it ended, it is reported.
-    codes = [_exit_code(run.ingest, terminal), _exit_code(run.report, terminal)]
-    if failed := next(filter(None, codes), 0):
+    try:
+        failed = _exit_code(run.ingest, terminal)
+    finally:
+        unreported = _exit_code(run.report, terminal)
+    if failed:
         return failed
     seconds = {name: f"{spent:.1f} s" for name, spent in terminal.seconds.items()}
     total = {"in all": f"{time.monotonic() - started:.1f} s"}
     terminal.table(f"Batch {batch.id}", run.summary | seconds | total)
-    return 0
+    return unreported
 
 
 def _exit_code(work: Callable[[], None], terminal: Terminal) -> int:

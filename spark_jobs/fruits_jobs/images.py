@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -42,8 +43,9 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Spark runs one task per core
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.ERROR)
 
-# A progressive JPEG is gone over once per scan. Encoders make about 10; 100 bytes make one more.
+# A JPEG is gone over once per scan. Encoders make about 10; 100 bytes make one more.
 MOST_SCANS = 200
+SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")  # ITU T.81, B.2.3
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -103,10 +105,10 @@ def _refuse_size(width: int, height: int, limit: int) -> None:
 
 
 def _refuse_scans(image: ImageFile.ImageFile, data: bytes) -> None:
-    if isinstance(image, JpegImageFile) and image.info.get("progressive"):
-        scans = data.count(b"\xff\xda")
+    if isinstance(image, JpegImageFile):
+        scans = len(SCAN.findall(data))
         if scans > MOST_SCANS:
-            message = f"a progressive JPEG of {scans:,} scans, the limit is {MOST_SCANS}"
+            message = f"a JPEG of {scans:,} scans, the limit is {MOST_SCANS}"
             raise UndecodableImage("too_large", message)
 
 

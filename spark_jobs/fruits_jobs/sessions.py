@@ -110,9 +110,9 @@ def cause(error: BaseException) -> str:
     Spark wraps the traceback of a Python worker in a text that is mostly Java's stack. Of chained
     exceptions it is the last one: ours, which says what to do, and not the library's behind it.
     """
-    worker = str(error).split("\n\tat ")[0]
-    raised = re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", worker, flags=re.MULTILINE)
-    if "Traceback (most recent call last)" in worker and raised:
+    _, _, traceback_ = str(error).partition("Traceback (most recent call last)")
+    told = traceback_.split("\n\tat ")[0]  # without Java's own
+    if raised := re.findall(r"^(?:[a-z_]\w*\.)*([A-Z]\w*: .+)$", told, flags=re.MULTILINE):
         return str(raised[-1])
     text = " ".join(str(error).split("Debug source")[0].split()) or "no message"
     return f"{type(error).__name__}: {text[:2000]}"

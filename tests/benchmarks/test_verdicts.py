@@ -45,7 +45,7 @@ def test_a_peer_is_its_fastest_form() -> None:
 
 def test_what_was_not_measured_is_not_met() -> None:
     """Without a contender's figure nothing is claimed of it."""
-    told = lines(verdicts("step", [row(OURS, 1.0), row(LOOP, 1.0)]))
+    told = lines(verdicts("step", [row(OURS, *[1.0] * 5), row(LOOP, *[1.0] * 5)]))
 
     assert "not measured: model only" in told[-1]
     assert LOOP not in told[-1]
@@ -56,6 +56,7 @@ def test_few_repetitions_are_told() -> None:
     told = lines(verdicts("step", [row(OURS, 1.0), row(LOOP, 1.0)]))
 
     assert told[0].endswith("met (repetitions: 1, for a verdict 5)")
+    assert f"too few repetitions: {LOOP}" in told[-1]
 
 
 def test_scenarios_without_rules_have_no_verdict() -> None:

@@ -272,9 +272,15 @@ class Lab:
         while not (answer := question()):
             self.airflow.check_alive()
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {seconds:.0f} s: {what}\n{situation(self)}")
+                raise AssertionError(f"not within {seconds:.0f} s: {what}\n{self._situation()}")
             time.sleep(every)
         return answer
+
+    def _situation(self) -> str:
+        try:
+            return situation(self)
+        except OSError as error:  # an API server that does not answer may be what is wrong
+            return f"what is going on cannot be said: {error!r}"
 
     def live_clusters(self) -> list[str]:
         """Return the ids of the clusters that are alive or ending."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
 from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
-# ignores SIGTERM, has no marks in its environment, and lives until it is killed.
+# ignores SIGTERM, has a long title as Airflow's have, and lives until it is killed.
 COMMAND = """#!/usr/bin/env bash
 [ "$1" = db ] && exit 0
-env -i "$(command -v python3)" - <<'TASK' &
+PYTHON - <<'TASK' &
 import os, signal, time
+from setproctitle import setproctitle
+setproctitle("airflow worker -- " + 2000 * "x")
 os.setpgid(0, 0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 time.sleep(1000)
@@ -32,7 +35,7 @@ sleep 1000
 def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalAirflow:
     """Return an Airflow whose command is the stand-in: the real one takes half a minute."""
     command = tmp_path / "airflow"
-    command.write_text(COMMAND)
+    command.write_text(COMMAND.replace("PYTHON", sys.executable))
     command.chmod(0o755)
     monkeypatch.setattr(LocalAirflow, "_command", lambda *_: [str(command)])
     monkeypatch.setattr(LocalAirflow, "_healthy", lambda self: len(tasks(self)) == 4)
@@ -68,6 +71,16 @@ def test_nothing_is_left_behind(airflow: LocalAirflow) -> None:
         started = tasks(airflow)
 
     assert len(started) == 4
+    assert not any(lives(one) for one in started)
+
+
+def test_nothing_is_left_of_a_process_that_ended(airflow: LocalAirflow, wait_for: Any) -> None:
+    """A task whose scheduler was killed from outside ends with all the others."""
+    with airflow:
+        started = tasks(airflow)
+        psutil.Process(airflow.processes("scheduler")[0].pid).kill()
+        wait_for(lambda: not airflow.processes("scheduler"))
+
     assert not any(lives(one) for one in started)
 
 

@@ -9,16 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from PIL import Image
 
-from local_cloud import background
 from local_cloud.cloud import FOLDER_MARK, LocalCloud
 from local_cloud.lock import FolderInUseError
 from local_cloud.samples import SIZE, draw_samples
 from local_cloud.sync import mirror
-from tests.local_cloud.living import lives, with_marker
+from tests.local_cloud.living import with_marker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,37 +112,6 @@ def test_up_status_down(folder: Path) -> None:
     assert not left_over(folder)
     assert local_cloud("status", "--folder", folder).returncode == 1
     assert local_cloud("down", "--folder", folder).stdout.startswith("No local cloud")
-
-
-# Holds the folder like a cloud, hears no SIGTERM, and has started what carries no mark.
-DEAF = """
-import signal, subprocess, sys, time
-from pathlib import Path
-from local_cloud.lock import FolderLock
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-child = subprocess.Popen(["sleep", "100"], env={}, start_new_session=True, **quiet)
-lock = FolderLock(Path(sys.argv[1]))
-lock.acquire()
-print(child.pid, flush=True)
-time.sleep(100)
-"""
-
-
-def test_down_ends_what_a_deaf_cloud_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cloud that has to be killed leaves no process, not even one without its marks."""
-    monkeypatch.setattr(background, "_STOP_PATIENCE", 0.2)
-    command = [sys.executable, "-c", DEAF, str(folder)]
-    deaf = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        assert deaf.stdout
-        child = psutil.Process(int(deaf.stdout.readline()))
-
-        assert background.down(folder) == deaf.pid
-        assert not lives(child)
-    finally:
-        deaf.kill()
-        deaf.communicate()
 
 
 def test_one_cloud_per_folder(cloud: LocalCloud) -> None:

@@ -352,10 +352,11 @@ def test_failure_of_the_endpoint_is_an_internal_error() -> None:
 
 
 def test_release_that_failed_is_begun_again() -> None:
-    """A failure of the endpoint while it ends a cluster does not leave the cluster half ended."""
+    """A process that would not die does not leave the cluster half ended; other trouble waits."""
     ending = after(ready(), ev.TerminationRequested()).cluster
 
-    assert after(ending, ev.EndpointFailed("busy")) == Outcome(ending, (ev.Release(),))
+    assert after(ending, ev.ReleaseFailed()) == Outcome(ending, (ev.Release(),))
+    assert after(ending, ev.EndpointFailed("a step's log")) == Outcome(ending)
 
 
 def test_ended_cluster_never_changes() -> None:

@@ -239,6 +239,19 @@ def test_other_peoples_text_is_text(empty: Settings) -> None:
     assert "<img" not in shown
 
 
+def test_a_batch_from_a_shell_has_no_link_to_a_run(empty: Settings) -> None:
+    """Airflow knows nothing of it: the page names the batch, and its report."""
+    from tests.page.scenes import add_runs, run_row
+
+    add_runs(run_row(1, outcome="failed", failed_tasks="featurize", run_id=None))
+
+    shown = html(read(empty), empty)
+
+    assert "failed: featurize" in shown
+    assert ">Report</a>" in shown
+    assert "/runs/" not in shown
+
+
 def test_what_is_read_does_not_grow_with_the_images(empty: Settings) -> None:
     """The page asks for the same few objects, whether the tables hold ten images or millions."""
     asked: list[str] = []

@@ -219,6 +219,8 @@ def test_a_photo_of_very_many_scans_is_refused_before_it_is_decoded():
 
     assert decode(good[:-2] + last * 20 + b"\xff\xd9").width == 64
     assert reason(good[:-2] + last * 500 + b"\xff\xd9") == "too_large"
+    # A film that a phone appends to its photo holds such bytes, too.
+    assert decode(good + b"\xff\xda\x7f" * 500).width == 64
 
 
 def test_the_pixel_limit_is_an_argument():

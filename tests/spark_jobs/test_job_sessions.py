@@ -41,6 +41,13 @@ def test_of_chained_exceptions_the_workers_last_one_is_the_cause():
     assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
 
 
+def test_javas_stack_may_come_first():
+    """Some of Spark's texts begin with the job that failed, and where in Java."""
+    found = cause(RuntimeError(f"Job aborted.\n\tat org.apache.spark.Some: 1\n{SPARK_ERROR}"))
+
+    assert found == "ReadFailed: cannot read s3://b/'k' after 6 attempts; the last was 503"
+
+
 def test_any_other_cause_is_one_line_with_its_type():
     """A message of several lines does not hide behind its last one."""
     assert cause(ValueError("first\n  second")) == "ValueError: first second"

@@ -1,0 +1,66 @@
+"""A batch from a shell: however it ends, it is reported as a run of the DAG is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fruits.batch import ShellRun
+from fruits.batches import Batch
+from fruits.lake import open_table
+from fruits.objects import read_bytes
+from fruits.reports import report_folder
+from fruits.settings import Settings
+from fruits.terminal import Terminal
+from local_cloud.s3 import ObjectStorage
+
+BEGAN = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+FOUND = {"counts": {"listed": 9, "added": 9}, "feature_model": "M"}
+
+
+def shell_run() -> ShellRun:
+    """Return a run that has not begun."""
+    settings = Settings()
+    batch = Batch(settings.lake, "20261121T030000-1a2b3c4d")
+    return ShellRun(settings, Terminal(), batch.numbered(1, 1), BEGAN)
+
+
+def refused() -> Any:
+    """Do what EMR does when an account has no more machines."""
+    raise RuntimeError("no more machines")
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the rows of `runs`."""
+    return list(open_table("runs").scan().to_arrow().to_pylist())
+
+
+def test_what_failed_is_told_by_row_and_page(storage: ObjectStorage) -> None:
+    """A cluster that could not be had fails the batch, and nothing points to a run in Airflow."""
+    run = shell_run()
+    run._do("sense_changes", "Sense", lambda: FOUND)
+    with pytest.raises(RuntimeError):
+        run._do("create_cluster", "Create", refused)
+
+    run.report()
+
+    (row,) = rows()
+    assert (row["outcome"], row["failed_tasks"]) == ("failed", "create_cluster")
+    assert (row["run_id"], row["added"], row["started_at"]) == (None, 9, BEGAN)
+    page = read_bytes(f"{report_folder(run.settings.lake, run.batch)}/report.html").decode()
+    assert "create_cluster" in page
+    assert "The terminal that it ran in said why." in page
+    assert "None" not in page
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_who_found_nothing_reports_nothing(storage: ObjectStorage, state: str) -> None:
+    """Neither a look that found nothing nor one that failed leaves a row."""
+    run = shell_run()
+    run.states["sense_changes"] = state
+
+    run.report()
+
+    assert list((storage.folder / "fruits-lake").iterdir()) == []
