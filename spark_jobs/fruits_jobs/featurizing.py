@@ -19,7 +19,7 @@ from fruits_jobs.manifests import read_rows
 from fruits_jobs.ranges import RowRange
 from fruits_jobs.read_ahead import read_ahead
 from fruits_jobs.scaling import PIXEL_BYTES
-from fruits_jobs.schemas import OUTCOMES, float_lists
+from fruits_jobs.schemas import OUTCOMES
 from fruits_jobs.worker_reuse import keep_loaded
 
 if TYPE_CHECKING:
@@ -190,10 +190,11 @@ def _check_finite(features: Features, images: pa.Table, outcomes: list[Outcome])
 
 
 def _spread(present: list[bool], features: Features) -> Any:
-    """Return the rows of *features* as lists where *present*, null elsewhere."""
-    positions = np.cumsum(present) - 1
-    indices = pa.array(positions, pa.int32(), mask=~np.asarray(present))
-    return float_lists(features).take(indices).cast(OUTCOMES.field("features").type)
+    """Return the rows of *features* as bytes where *present*, null elsewhere."""
+    ends = np.concatenate([[0], np.cumsum(present)]) * features.itemsize * features.shape[1]
+    valid = np.packbits(present, bitorder="little")
+    parts = [pa.py_buffer(part) for part in (valid, ends.astype(np.int32), features)]
+    return pa.Array.from_buffers(pa.binary(), len(present), parts)
 
 
 def _timed(outcomes: Iterator[Outcome], loading: Accumulator[float]) -> Iterator[Outcome]:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE, WRITTEN
+from fruits_jobs.schemas import CHANGED, FEATURES, QUARANTINE, WRITTEN, float_lists
 from fruits_jobs.table_files import TableFile
 
 SCHEMAS = {"features": FEATURES, "quarantine": QUARANTINE, "changed": CHANGED}
@@ -60,14 +61,21 @@ def _by_kind(outcomes: pa.Table, destination: Destination) -> Iterator[tuple[str
         rows = outcomes.filter(pc.field("outcome") == kind)
         if rows.num_rows:
             if kind == "features":
-                _check_lengths(rows, destination.length)
+                rows = _with_lists(rows, destination.length)
             yield kind, _with_constants(rows, destination)
 
 
-def _check_lengths(rows: pa.Table, length: int) -> None:
-    lengths = pc.unique(pc.list_value_length(rows["features"])).to_pylist()
-    if lengths != [length]:
-        raise ValueError(f"rows have {lengths} features instead of {length}")
+def _with_lists(rows: pa.Table, length: int) -> pa.Table:
+    """Return *rows* with their features, which come as bytes, as lists of *length* floats."""
+    column = rows["features"].combine_chunks()
+    sizes = pc.unique(pc.binary_length(column)).to_pylist()
+    if sizes != [4 * length]:
+        raise ValueError(f"rows have features of {sizes} bytes instead of {length} float32")
+    _, offsets, data = column.buffers()
+    start = np.frombuffer(offsets, np.int32)[column.offset]
+    floats = np.frombuffer(data[start : start + 4 * length * len(column)], np.float32)
+    place = rows.schema.get_field_index("features")
+    return rows.set_column(place, "features", float_lists(floats.reshape(-1, length)))
 
 
 def _with_constants(rows: pa.Table, destination: Destination) -> pa.Table:

@@ -66,7 +66,8 @@ OUTCOMES: Any = pa.schema(
         *_NULLABLE_MANIFEST,
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
-        pa.field("features", pa.list_(pa.float32())),
+        # float32[D] as bytes: Spark copies those at once, and a list of floats one by one, twice.
+        pa.field("features", pa.binary()),
         pa.field("outcome", pa.string()),  # features, quarantine or changed
         pa.field("reason", pa.string()),
         pa.field("error_message", pa.string()),
@@ -75,7 +76,7 @@ OUTCOMES: Any = pa.schema(
 )
 OUTCOMES_DDL = (
     "image_key string, image_uri string, label string, etag string, size_bytes bigint, "
-    "last_modified timestamp, width int, height int, features array<float>, outcome string, "
+    "last_modified timestamp, width int, height int, features binary, outcome string, "
     "reason string, error_message string, file int"
 )
 
