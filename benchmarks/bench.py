@@ -33,7 +33,7 @@ Row = dict[str, Any]
 class Size:
     """How much is run: images of a step, small objects, large photos, thumbnails, repetitions.
 
-    *thorough* runs both forms of each peer, ours and its bounds twice, and counts requests.
+    *thorough* runs both forms of each peer, ours and the loop twice, and counts requests.
     """
 
     images: int

@@ -16,19 +16,19 @@ Start = Callable[..., Row]  # Bench.figure or Bench.peer
 def step(bench: Bench) -> dict[str, Any]:
     """Compare ours, its bounds and its peers on the same small images."""
     work = bench.small(bench.size.images)
+    cold = {"warm_ups": 0, "repetitions": min(3, bench.size.repetitions)}
     rows = [
         bench.figure("model only (LiteRT)", "model_only", work),
         bench.figure("the same loop without Spark", "loop", work),
         bench.figure("ours, step, steady state", "ours", work),
-        bench.figure("ours, step, cold", "cold", work, warm_ups=0),
-        bench.figure("ours, S3 to committed tables, cold", "end_to_end", work, warm_ups=0),
+        bench.figure("ours, step, cold", "cold", work, **cold),
+        bench.figure("ours, S3 to committed tables, cold", "end_to_end", work, **cold),
         *_peers(bench, work),
     ]
     if bench.size.thorough:  # had the machine changed meanwhile, these would tell
         rows += [
             bench.figure(f"ours, step, steady state{AGAIN}", "ours", work),
             bench.figure(f"the same loop without Spark{AGAIN}", "loop", work),
-            bench.figure(f"model only (LiteRT){AGAIN}", "model_only", work),
         ]
     return _table(rows)
 
