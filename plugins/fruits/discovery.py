@@ -49,6 +49,7 @@ from fruits.manifests import (
     write_list,
 )
 from fruits.objects import split_uri
+from fruits.scans import stream_rows
 from fruits.scratch import MEMORY_LIMIT, ROWS_PER_INSERT, Scratch, scratch
 
 log = logging.getLogger(__name__)
@@ -305,5 +306,4 @@ def _add_known(
 def _key_batches(
     table: Table, row_filter: BooleanExpression, *more: str
 ) -> Iterator[pa.RecordBatch]:
-    scan = table.scan(row_filter, selected_fields=("image_key", "etag", *more))
-    yield from scan.to_arrow_batch_reader()
+    return stream_rows(table.scan(row_filter, selected_fields=("image_key", "etag", *more)))

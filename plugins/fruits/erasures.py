@@ -28,6 +28,7 @@ from fruits.originals import delete_originals
 from fruits.receipts import Receipt, receipt_id
 from fruits.references import refuse_held_snapshots
 from fruits.rewrites import Rewriter
+from fruits.scans import stream_rows
 from fruits.scratch import Scratch, scratch
 from fruits.settings import Settings, load_settings
 from fruits.swaps import Mark, Swap, commit_once
@@ -144,7 +145,7 @@ def _erase_rows(catalog: Catalog, keys: Sequence[str], erasure: str) -> dict[str
 def _doom(space: Scratch, table: Table, keys: Sequence[str]) -> None:
     scan = table.scan(_of(keys), selected_fields=("image_key", "etag"))
     select = "SELECT DISTINCT image_key, etag FROM incoming"
-    space.insert_all("doomed", select, scan.to_arrow_batch_reader())
+    space.insert_all("doomed", select, stream_rows(scan))
 
 
 def _require_no_rows(catalog: Catalog, keys: Sequence[str]) -> None:

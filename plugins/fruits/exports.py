@@ -41,6 +41,7 @@ from fruits.lake import (
     versions,
 )
 from fruits.objects import exists
+from fruits.scans import stream_rows
 from fruits.settings import Settings, load_settings
 from fruits.terminal import Terminal
 
@@ -62,7 +63,7 @@ def export_table(
     in no particular order. ExportError if there is nothing to write.
     """
     wide = wide or target.suffix == ".csv"
-    batches = (rows for rows in _scan(catalog, name, version).to_arrow_batch_reader() if len(rows))
+    batches = (rows for rows in stream_rows(_scan(catalog, name, version)) if len(rows))
     tables = _regrouped(batches)
     if wide and name in VECTORS:
         tables = (widened(table, name) for table in tables)

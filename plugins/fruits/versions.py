@@ -9,6 +9,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from fruits.lake import RETIRED_VERSIONS, equals, newest_version, open_table
+from fruits.scans import stream_rows
 from fruits.scratch import Scratch, scratch
 
 
@@ -30,7 +31,7 @@ def load_images(
     columns = ("image_key", "etag")
     scan = table.scan(row_filter, selected_fields=columns, snapshot_id=snapshot_id)
     select = "SELECT image_key, etag FROM incoming"
-    space.insert_all(name, select, scan.to_arrow_batch_reader())
+    space.insert_all(name, select, stream_rows(scan))
 
 
 def load_featurized_and_projected(
