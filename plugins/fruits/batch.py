@@ -95,7 +95,7 @@ class ShellRun:
         )
         with self.terminal.stage("Report"):
             write_report(facts, self.settings)
-        self.summary["report"] = f"{report_folder(self.settings.lake, self.batch)}/report.html"
+        self.terminal.say(f"{report_folder(self.settings.lake, self.batch)}/report.html")
 
     def _do(self, task: str, title: str, work: Callable[[], T]) -> T:
         """Do a task of the DAG as a stage of the terminal; keep how it ended and its answer."""
