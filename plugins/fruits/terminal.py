@@ -50,6 +50,8 @@ class Terminal:
     def table(self, title: str, rows: Mapping[str, str]) -> None:
         """Print *rows* as a two-column table."""
         table = Table(title=title, show_header=False, title_justify="left", title_style="bold")
+        table.add_column()
+        table.add_column(overflow="fold")  # a URI that is cut is of no use
         for name, value in rows.items():
             table.add_row(name, value)
         self.console.print()
