@@ -37,8 +37,11 @@ def test_cloudformation_has_nothing_against_it(tools: Path) -> None:
 @pytest.mark.aws_tools
 def test_checkov_has_nothing_against_it(tools: Path) -> None:
     """Each exception is listed beside its resource, with its reason."""
+    command = [tools / "bin" / "checkov", "--skip-download", "--compact", "--quiet", "--file"]
     done = subprocess.run(
-        [tools / "bin" / "checkov", "--skip-download", "--compact", "--quiet", "--file", TEMPLATE],
+        [*command, TEMPLATE.name],
+        # By its name alone: in some folders checkov takes the path for a secret in user data.
+        cwd=TEMPLATE.parent,
         capture_output=True,
         text=True,
         check=False,
