@@ -13,16 +13,14 @@ FILES_AT_ONCE = 4
 
 
 def stream_rows(scan: DataScan) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of *scan*, a few data files at a time, in no particular order.
+    """Yield the rows of *scan*, which has no limit, a few data files at a time, in any order.
 
     Missing was that in PyIceberg's `to_arrow_batch_reader`: it begins to read all files at once,
     and holds those that are not asked for yet (0.12, ArrowScan.to_record_batches).
     """
     columns = scan.projection()
     schema = schema_to_pyarrow(columns)
-    files = ArrowScan(
-        scan.table_metadata, scan.io, columns, scan.row_filter, scan.case_sensitive, scan.limit
-    )
+    files = ArrowScan(scan.table_metadata, scan.io, columns, scan.row_filter, scan.case_sensitive)
     tasks = iter(scan.plan_files())
     while some := list(islice(tasks, FILES_AT_ONCE)):
         rows = files.to_record_batches(some)
