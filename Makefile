@@ -117,6 +117,7 @@ $(SPARK35)/.ready: requirements-spark35.txt $(READY)
 test-spark35: $(SPARK35)/.ready  ## Run the jobs' steps on Spark 3.5, that of emr-7.13.0 (`make test`: on 4.1)
 	@PYTHONPATH="$(abspath $(SPARK35)):$$PYTHONPATH" $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
 	tests/spark_jobs/test_featurize_step.py tests/spark_jobs/test_job_partitions.py \
+	tests/spark_jobs/test_job_worker_reuse.py \
 	tests/spark_jobs/test_pca_step.py tests/spark_jobs/test_pca_days.py tests/spark_jobs/test_reading_examples.py
 
 .PHONY: chaos

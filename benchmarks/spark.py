@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from benchmarks.jobs import Job
-from local_cloud.java import java_home
+from local_cloud.java import BRIEF_JVM, java_home
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 BUCKETS = ("fruits-images", "fruits-lake")
+# The local cloud gives our steps these options. Peers, to whom the JVM's second compiler may be of
+# use, have Spark as it comes.
+OUR_JVM = {"SPARK_SUBMIT_OPTS": BRIEF_JVM}
 
 
 def settings(job: Job) -> dict[str, str]:

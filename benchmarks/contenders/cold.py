@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.contenders.ours import words
 from benchmarks.jobs import Job, contend
-from benchmarks.spark import environment, settings
+from benchmarks.spark import OUR_JVM, environment, settings
 
 ENTRY_POINT = Path(__file__).resolve().parents[2] / "spark_jobs" / "featurize.py"
 
@@ -24,7 +24,7 @@ def submit(job: Job, attempt: str) -> int:
     subprocess.run(
         [*command, str(ENTRY_POINT), *words(job, attempt)],
         check=True,
-        env=os.environ | environment(),
+        env=os.environ | environment() | OUR_JVM,
     )
     return job.images
 

@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.jobs import REGION, Job, contend
 from fruits_jobs.arguments import featurize_parser
 from fruits_jobs.engines import make_engine
@@ -46,7 +44,7 @@ def featurize_rows(manifest: str, start: int, stop: int) -> int:
     outcomes = load_images(read_rows(manifest, REGION, RowRange(start, stop)), task)
     done = 0
     while batch := list(islice(outcomes, task.batch_size)):
-        done += len(_engine.features(np.stack([o.pixels for o in batch if o.pixels is not None])))
+        done += len(_engine.features([o.pixels for o in batch if o.pixels is not None]))
     return done
 
 

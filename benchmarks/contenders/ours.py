@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import featurize as step
 from benchmarks.jobs import LAKE, REGION, Job, contend
-from benchmarks.spark import session
+from benchmarks.spark import OUR_JVM, session
 from fruits_jobs.arguments import featurize_parser
 from fruits_jobs.sessions import configuration
 
@@ -42,6 +43,7 @@ def ours(job: Job) -> Iterator[Callable[[str], int]]:
     """Give the step as a function."""
     if not job.option("progress", True):
         step.Progress = Silent  # type: ignore[misc, assignment]
+    os.environ |= OUR_JVM
     with session(job, configuration("local")) as spark:
 
         def run(attempt: str) -> int:

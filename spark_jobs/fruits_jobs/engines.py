@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from fruits_jobs.networks import Weights, build_network, quiet_tensorflow
 
 Features = npt.NDArray[np.float32]
+# N images of uint8[224, 224, 3]: one array, or one each.
+Images = npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]]
 
 
 class Engine(Protocol):
@@ -17,7 +20,7 @@ class Engine(Protocol):
 
     length: int
 
-    def features(self, pixels: npt.NDArray[np.uint8]) -> Features:
+    def features(self, pixels: Images) -> Features:
         """Return float32[N, D] for uint8[N, 224, 224, 3]."""
 
 
@@ -41,11 +44,11 @@ class LiteRtEngine:
         self.length = int(output["shape"][-1])
         self.feature_model = next(iter(self._interpreter.get_signature_list()), None)
 
-    def features(self, pixels: npt.NDArray[np.uint8]) -> Features:
+    def features(self, pixels: Images) -> Features:
         """Return float32[N, D] for uint8[N, 224, 224, 3]."""
         found = np.empty((len(pixels), self.length), np.float32)
         for at in range(len(pixels)):
-            self._interpreter.set_tensor(self._input, pixels[at : at + 1])
+            self._interpreter.set_tensor(self._input, pixels[at][np.newaxis])
             self._interpreter.invoke()
             found[at] = self._interpreter.get_tensor(self._output)[0]
         return found
@@ -67,9 +70,9 @@ class OnnxEngine:
         self.length = int(self._session.get_outputs()[0].shape[-1])
         self.feature_model = self._session.get_modelmeta().custom_metadata_map.get("feature_model")
 
-    def features(self, pixels: npt.NDArray[np.uint8]) -> Features:
+    def features(self, pixels: Images) -> Features:
         """Return float32[N, D] for uint8[N, 224, 224, 3]."""
-        result: Features = self._session.run(None, {self._input: pixels})[0]
+        result: Features = self._session.run(None, {self._input: np.asarray(pixels)})[0]
         return result
 
 
@@ -89,9 +92,9 @@ class TensorFlowEngine:
             lambda batch: network(batch, training=False), input_signature=[pixels]
         )
 
-    def features(self, pixels: npt.NDArray[np.uint8]) -> Features:
+    def features(self, pixels: Images) -> Features:
         """Return float32[N, D] for uint8[N, 224, 224, 3]."""
-        result: Features = self._call(pixels).numpy()
+        result: Features = self._call(np.asarray(pixels)).numpy()
         return result
 
 

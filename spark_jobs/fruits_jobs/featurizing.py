@@ -174,7 +174,7 @@ def _infer(
         pixels = [outcome.pixels for outcome in batch if outcome.pixels is not None]
         if pixels:
             started = time.perf_counter()
-            features.append(engine.features(np.stack(pixels)))
+            features.append(engine.features(pixels))
             counters.inferring.add(time.perf_counter() - started)
         for outcome in batch:
             outcome.pixels = None

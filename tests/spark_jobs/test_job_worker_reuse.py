@@ -1,12 +1,20 @@
-"""Between two tasks a worker is neither walked over for garbage nor sent to read its zips again."""
+"""Between two tasks a worker walks over no garbage, reads no zips again, and is not waited for."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 PROGRAM = """
 import gc, importlib, sys
@@ -41,3 +49,33 @@ def test_zips_are_not_read_again_and_what_is_loaded_is_no_garbage(tmp_path: Path
     path = os.pathsep.join([str(tmp_path / "job.zip"), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True)
+
+
+def test_the_end_of_a_task_is_sent_at_once(spark_application: SparkSession) -> None:
+    """Held back until the packet before it is acknowledged, it would come 40 ms later."""
+
+    def delays() -> list[int]:  # TCP_NODELAY of each TCP connection of this process
+        found = []
+        for descriptor in Path("/dev/fd").iterdir():
+            try:
+                connection = socket.socket(fileno=os.dup(int(descriptor.name)))
+            except OSError:  # no socket, or the listing's own file
+                continue
+            with connection:
+                if connection.family == socket.AF_INET and connection.type == socket.SOCK_STREAM:
+                    found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return found
+
+    def connections(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from fruits_jobs.worker_reuse import keep_loaded
+
+        list(batches)
+        before = delays()
+        keep_loaded()
+        yield pa.RecordBatch.from_pydict({"before": [before], "after": [delays()]})
+
+    schema = "before array<bigint>, after array<bigint>"
+    (found,) = spark_application.range(1, numPartitions=1).mapInArrow(connections, schema).collect()
+
+    assert found.before, "the test shows nothing: a worker has a connection to its JVM"
+    assert all(found.after)
