@@ -23,7 +23,7 @@ _engine: Any = None
 def load(network: str) -> None:
     """Make this process' engine."""
     global _engine  # noqa: PLW0603  (a worker process has one)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ["TOKIO_WORKER_THREADS"] = "1"
     _engine = make_engine("MobileNetV2", Path(network).read_bytes())
 
 

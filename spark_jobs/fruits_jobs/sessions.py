@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 ONE_THREAD = {
     f"spark.executorEnv.{name}": "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in (
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        "TOKIO_WORKER_THREADS",  # of obstore
+    )
 }
 CONFIGURATION = {
     "spark.sql.session.timeZone": "UTC",  # else Arrow timestamps would carry the machine's zone
