@@ -23,7 +23,7 @@ def step(bench: Bench) -> dict[str, Any]:
         bench.figure("ours, step, steady state", "ours", work),
         bench.figure("ours, step, cold", "cold", work, **cold),
         bench.figure("ours, S3 to committed tables, cold", "end_to_end", work, **cold),
-        *_peers(bench, work, trial=bench.small(bench.size.images // 3)),
+        *_peers(bench, work, lambda: bench.small(bench.size.images // 3)),
     ]
     if bench.size.thorough:  # had the machine changed meanwhile, these would tell
         rows += [
@@ -33,13 +33,13 @@ def step(bench: Bench) -> dict[str, Any]:
     return _table(rows)
 
 
-def _peers(bench: Bench, work: Workload, trial: Workload) -> list[Row]:
+def _peers(bench: Bench, work: Workload, trial: Callable[[], Workload]) -> list[Row]:
     thorough = bench.size.thorough
 
     def forms(start: Start, name: str, program: str, *forms: str) -> list[Row]:
-        """Run the last form, and the others too if it is thorough: the faster one as often as all.
+        """Run the last form; if it is thorough, the one that is fastest over the images of *trial*.
 
-        Of the others one repetition over *trial* tells which that is.
+        Of the others their trial is returned.
         """
 
         def run(form: str, images: Workload, **more: Any) -> Row:
@@ -47,7 +47,7 @@ def _peers(bench: Bench, work: Workload, trial: Workload) -> list[Row]:
 
         if not thorough:
             return [run(forms[-1], work)]
-        rows = {form: run(form, trial, repetitions=1) for form in forms}
+        rows = {form: run(form, trial(), repetitions=1) for form in forms}
         fastest = max(forms, key=lambda form: rows[form].get("images_per_second", 0.0))
         return list((rows | {fastest: run(fastest, work)}).values())
 
@@ -88,7 +88,7 @@ def large(bench: Bench) -> dict[str, Any]:
         [
             bench.figure("the same loop without Spark", "loop", work),
             bench.figure("ours, step, steady state", "ours", work),
-            *_peers(bench, work, trial=work),
+            *_peers(bench, work, lambda: work),
         ]
     )
 

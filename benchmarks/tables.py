@@ -26,7 +26,8 @@ def markdown(content: dict[str, Any]) -> str:
 
 
 def _scenario(scenario: dict[str, Any]) -> list[str]:
-    lines = [*COLUMNS, *(_row(figure) for figure in scenario["figures"])]
+    images = max((figure.get("images", 0) for figure in scenario["figures"]), default=0)
+    lines = [*COLUMNS, *(_row(figure, images) for figure in scenario["figures"])]
     for name, counts in scenario.get("requests", {}).items():
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
         lines.append(f"\nRequests, {name}: {told}.")
@@ -35,14 +36,15 @@ def _scenario(scenario: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _row(figure: dict[str, Any]) -> str:
+def _row(figure: dict[str, Any], images: int) -> str:
     if "failed" in figure:
         return f"| {figure['name']} | failed | | | | | |"
+    fewer = f", {figure['images']:,} images" if figure["images"] < images else ""
     cells = [
         figure["name"],
         f"{figure['images_per_second']:.1f}",
         f"{figure['images_per_cpu_second']:.1f}" if figure["cpu"] else "-",
-        f"{figure['median_seconds']:.2f} ({figure['repetitions']})",
+        f"{figure['median_seconds']:.2f} ({figure['repetitions']}){fewer}",
         f"{statistics.median(figure['cpu']):.1f}" if figure["cpu"] else "-",
         f"{figure['median_s3_cpu']:.1f}",
         f"{figure['worker_mb']:.0f}" if figure["worker_mb"] else "-",

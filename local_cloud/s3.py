@@ -16,8 +16,8 @@ from typing import Self
 ACCESS_KEY = "localkey"
 SECRET_KEY = "localsecret"  # noqa: S105  (it opens a server that listens on this machine alone)
 LOOPBACK = "127.0.0.1"
-# With one core to run on rclone answers requests that come together at one waking, and it need not
-# collect its little garbage so often: half the CPU, its own and its clients'. They share the cores.
+# On few cores of its own rclone answers requests that come together at one waking, and it need not
+# collect its little garbage so often. Its clients have the cores for themselves the sooner.
 THRIFT = {"GOMAXPROCS": str(max(1, (os.cpu_count() or 1) // 4)), "GOGC": "400"}
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (asked for by whoever binds to it: a container does)
 

@@ -31,7 +31,7 @@ def read(manifest: str, rows: RowRange) -> int:
 @contextmanager
 def read_ours(job: Job) -> Iterator[Callable[[str], int]]:
     """Give the reading as a function."""
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ["TOKIO_WORKER_THREADS"] = "1"
     with session(job) as spark:
 
         def run(_: str) -> int:

@@ -3,8 +3,8 @@
 It collects garbage, which walks over every object of the libraries that are loaded, and it has
 Python read the directories of all zips on the import path again, PySpark's own with 1,900 files
 among them (pyspark/daemon.py and pyspark/worker_util.py; Python 3.11's zipimport). And it sends the
-end of a task as a second small packet, which the kernel holds back until the JVM's has acknowledged
-the first one, 40 ms later (Nagle's algorithm, RFC 896, and delayed acknowledgements, RFC 1122).
+end of a task as a second small packet, which the kernel holds back until the first one has been
+acknowledged, 40 ms later (Nagle's algorithm, RFC 896, and delayed acknowledgements, RFC 1122).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from zipimport import zipimporter
 def keep_loaded() -> None:
     """Call it in a worker that is reused, at each task, once it has loaded what it needs.
 
-    What is loaded is no garbage, and the zips of a running job never change.
+    What is loaded is no garbage, the zips of a running job never change, and the JVM waits for the
+    end of the task.
     """
     _freeze()
     _send_at_once()

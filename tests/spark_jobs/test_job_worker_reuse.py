@@ -56,13 +56,9 @@ def test_the_end_of_a_task_is_sent_at_once(spark_application: SparkSession) -> N
 
     def delays() -> list[int]:  # TCP_NODELAY of each TCP connection of this process
         found = []
-        for descriptor in Path("/dev/fd").iterdir():
-            try:
-                connection = socket.socket(fileno=os.dup(int(descriptor.name)))
-            except OSError:  # no socket, or the listing's own file
-                continue
-            with connection:
-                if connection.family == socket.AF_INET and connection.type == socket.SOCK_STREAM:
+        for path in filter(Path.is_socket, list(Path("/dev/fd").iterdir())):
+            with socket.socket(fileno=os.dup(int(path.name))) as connection:
+                if connection.family == socket.AF_INET:
                     found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         return found
 
