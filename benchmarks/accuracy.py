@@ -135,8 +135,8 @@ def _decoded(files: Iterable[Path]) -> Iterator[Pixels]:
 
 
 def _features(engine: Engine, pixels: Pixels) -> Features:
-    """Return the features as the step computes them: two images at a time."""
-    return np.concatenate([engine.features(pixels[at : at + 2]) for at in range(0, len(pixels), 2)])
+    """Return the features as the step computes them: eight images at a time."""
+    return np.concatenate([engine.features(pixels[at : at + 8]) for at in range(0, len(pixels), 8)])
 
 
 def _large(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Iterable[bytes]]]:

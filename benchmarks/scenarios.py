@@ -63,7 +63,7 @@ def engines(bench: Bench) -> dict[str, Any]:
     """Run each engine alone on pixels in memory, at several batch sizes."""
     work = bench.small(bench.size.images // 3)  # nothing to warm up but the network
     wanted = [
-        ("litert", 1),
+        ("litert", 8),
         *(("onnxruntime", batch) for batch in (1, 2, 4, 8, 32)),
         *(("tensorflow", batch) for batch in (2, 8, 32)),
         *(("keras-predict", batch) for batch in (1, 64)),

@@ -44,7 +44,7 @@ def shared() -> Path:
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return FRUITS_CACHE_FOLDER for all tests of a run, with seeded weights that one made.
 
-    Beside them is their network, <feature model>.onnx and .tflite.
+    Beside them is their network, <feature model>.onnx and .parts.tflite.
     """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"

@@ -41,16 +41,16 @@ def infer(count: int, batch: int) -> int:
     """Run the network on *count* images of noise, *batch* at a time; return how many."""
     shape = (batch, SIDE, SIDE, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    for _ in range(-(-count // batch)):
-        _infer(pixels)
-    return -(-count // batch) * batch
+    for start in range(0, count, batch):
+        _infer(pixels[: count - start])
+    return count
 
 
 @contextmanager
 def model_only(job: Job) -> Iterator[Callable[[str], int]]:
     """Give a function that runs the job's number of images on as many processes as cores."""
     context = multiprocessing.get_context("spawn")
-    engine, batch = str(job.option("engine", "litert")), int(job.option("batch", 2))
+    engine, batch = str(job.option("engine", "litert")), int(job.option("batch", 8))
     arguments = (engine, job.weights, job.network)
     share = (-(-job.images // job.cores), batch)
     with context.Pool(job.cores, load, arguments) as pool:

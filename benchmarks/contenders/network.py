@@ -1,4 +1,4 @@
-"""What the peers run in their workers: the same network as ours in LiteRT, and Pillow."""
+"""What the peers run in their workers: our own engine, and Pillow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from fruits_jobs.engines import LiteRtEngine
 
 SIDE = 224
 
@@ -17,34 +19,19 @@ def load(model: bytes) -> Callable[[Any], Any]:
     It may be called by several threads at once, as Daft does: an interpreter must not, so that each
     call takes one that is free.
     """
-    free = [_interpreter(model)]
+    free = [LiteRtEngine(model)]
 
     def infer(images: Any) -> Any:
         try:
-            run = free.pop()
+            engine = free.pop()
         except IndexError:
-            run = _interpreter(model)
+            engine = LiteRtEngine(model)
         try:
-            return np.stack([run(image) for image in images])
+            return engine.features(images)
         finally:
-            free.append(run)
+            free.append(engine)
 
     return infer
-
-
-def _interpreter(model: bytes) -> Callable[[Any], Any]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    (pixels,), (features,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(image: Any) -> Any:
-        interpreter.set_tensor(pixels["index"], image[None])
-        interpreter.invoke()
-        return interpreter.get_tensor(features["index"])[0]
-
-    return run
 
 
 def pixels_of(file: bytes) -> Any:

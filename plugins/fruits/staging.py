@@ -18,7 +18,8 @@ from fruits.wheelhouse import wheelhouse_uri
 
 log = logging.getLogger(__name__)
 
-NETWORKS = (".onnx", ".tflite")
+LITERT = ".parts.tflite"  # of one part it was .tflite: no jobs may find the other's
+NETWORKS = (".onnx", LITERT)
 
 
 def stage_jobs(
@@ -30,7 +31,7 @@ def stage_jobs(
 ) -> StagedJobs:
     """Upload entry points, job package, weights and exported networks to *lake*; return their URIs.
 
-    The network is there for the step (.tflite) and, beside it, for those who read the lake (.onnx).
+    The network is there for the step (LITERT) and, beside it, for those who read the lake (.onnx).
     An object that is there already is not sent again: its name says that it is the same. The
     wheelhouse of *engine* is only named: `make aws-publish` fills it, where nodes need it.
     """
@@ -41,7 +42,7 @@ def stage_jobs(
         pca=f"{jobs}/pca.py",
         package=f"{jobs}/fruits_jobs.zip",
         weights=staged_weights_uri(lake, weights.sha256, Path(weights.path).name),
-        network=f"{network}.tflite",
+        network=f"{network}{LITERT}",
         limit_lifetime=_script_uri(lake, job_package.LIMIT_LIFETIME),
         install_python_env=_script_uri(lake, job_package.INSTALL_PYTHON_ENV),
         wheelhouse=wheelhouse_uri(lake, engine),

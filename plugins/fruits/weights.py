@@ -78,7 +78,7 @@ def publish_weights(weights: Weights, backbone: str, lake: str) -> None:
 def export_network(weights: Weights, *outputs: Path) -> None:
     """Write the network of *weights*, uint8[N,224,224,3] -> float32[N,D], to files by suffix.
 
-    A .tflite is for the featurize step (N is 1), an .onnx for those who read the lake.
+    A .tflite is for the featurize step, an .onnx for those who read the lake.
     """
     backbone, files = backbone_of(weights.feature_model), map(str, outputs)
     _run("network", "--backbone", backbone, "--weights", weights.path, "--output", *files)

@@ -13,6 +13,7 @@ from fruits_jobs.networks import Weights, build_network, quiet_tensorflow
 Features = npt.NDArray[np.float32]
 # N images of uint8[224, 224, 3]: one array, or one each.
 Images = npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]]
+LATE = "late"  # the signature of the layers that take several images at once
 
 
 class Engine(Protocol):
@@ -27,31 +28,50 @@ class Engine(Protocol):
 class LiteRtEngine:
     """LiteRT (TensorFlow Lite with XNNPACK) on one thread, from the bytes of an exported network.
 
-    ValueError if they are none.
+    The early layers run an image at a time, the late ones (if the model has them apart) several.
+    ValueError if the bytes are no network of ours.
     """
 
     def __init__(self, model: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         # Spark runs one task per core: threads of our own would only fight over them.
-        self._interpreter = Interpreter(model_content=model, num_threads=1)
-        self._interpreter.allocate_tensors()
-        (pixels,), (output,) = (
-            self._interpreter.get_input_details(),
-            self._interpreter.get_output_details(),
-        )
-        self._input, self._output = pixels["index"], output["index"]
-        self.length = int(output["shape"][-1])
-        self.feature_model = next(iter(self._interpreter.get_signature_list()), None)
+        interpreter = Interpreter(model_content=model, num_threads=1)
+        names = interpreter.get_signature_list()
+        self.feature_model = next((name for name in names if name != LATE), None)
+        if self.feature_model is None:
+            raise ValueError("a LiteRT model without a signature, so not one of export_network.py")
+        self._early = _Signature(interpreter, self.feature_model)
+        self._late = _Signature(interpreter, LATE) if LATE in names else None
+        taken, made = (self._late or self._early).shapes
+        self.length = int(made[-1])
+        # What the early layers made of each image; of images that a group lacks, of earlier ones.
+        self._middle = np.zeros(taken if self._late else (1, self.length), np.float32)
 
     def features(self, pixels: Images) -> Features:
         """Return float32[N, D] for uint8[N, 224, 224, 3]."""
         found = np.empty((len(pixels), self.length), np.float32)
-        for at in range(len(pixels)):
-            self._interpreter.set_tensor(self._input, pixels[at][np.newaxis])
-            self._interpreter.invoke()
-            found[at] = self._interpreter.get_tensor(self._output)[0]
+        for start in range(0, len(pixels), len(self._middle)):
+            group = pixels[start : start + len(self._middle)]
+            for at, image in enumerate(group):
+                self._middle[at] = self._early(image[np.newaxis])[0]
+            made = self._late(self._middle) if self._late else self._middle
+            found[start : start + len(group)] = made[: len(group)]
         return found
+
+
+class _Signature:
+    """A part of a LiteRT model as a function from one tensor to one, of fixed *shapes*."""
+
+    def __init__(self, interpreter: Any, name: str) -> None:
+        self._run = interpreter.get_signature_runner(name)
+        ((self._taken, taken),) = self._run.get_input_details().items()
+        ((self._made, made),) = self._run.get_output_details().items()
+        self.shapes = (tuple(taken["shape"]), tuple(made["shape"]))
+
+    def __call__(self, tensor: npt.NDArray[Any]) -> Features:
+        made: Features = self._run(**{self._taken: tensor})[self._made]
+        return made
 
 
 class OnnxEngine:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 Weights = list[npt.NDArray[np.float32]]
+IMAGE_SHAPE = (SIDE, SIDE, 3)
 
 
 class UnknownBackbone(ValueError):  # noqa: N818
@@ -65,17 +66,26 @@ def build_network(backbone: str) -> keras.Model:
     The backbone's own `preprocess_input` is inside; its weights are, in order, the model's.
     UnknownBackbone if Keras has no such application.
     """
+    pixels, prepared = prepared_pixels(backbone)
+    import keras
+
+    body = getattr(keras.applications, backbone)(
+        include_top=False, pooling="avg", weights=None, input_shape=IMAGE_SHAPE, name=backbone
+    )
+    return keras.Model(pixels, body(prepared), name="features")
+
+
+def prepared_pixels(backbone: str) -> tuple[Any, Any]:
+    """Return an input uint8[N, 224, 224, 3], and it as *backbone* wants it, float32 of that shape.
+
+    UnknownBackbone if Keras has no such application.
+    """
     if backbone not in _preprocessing():
         raise UnknownBackbone(backbone)
     import keras
 
-    pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="pixels")
-    prepared = _preprocessing()[backbone](keras.ops.cast(pixels, "float32"))
-    shape = (SIDE, SIDE, 3)
-    body = getattr(keras.applications, backbone)(
-        include_top=False, pooling="avg", weights=None, input_shape=shape, name=backbone
-    )
-    return keras.Model(pixels, body(prepared), name="features")
+    pixels = keras.Input(IMAGE_SHAPE, dtype="uint8", name="pixels")
+    return pixels, _preprocessing()[backbone](keras.ops.cast(pixels, "float32"))
 
 
 def body_of(network: keras.Model) -> keras.Model:

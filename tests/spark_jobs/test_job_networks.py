@@ -21,6 +21,7 @@ from fruits_jobs.network_export import (
     largest_difference,
     to_litert,
 )
+from fruits_jobs.network_parts import early_and_late
 from fruits_jobs.networks import (
     UnknownBackbone,
     WeightsDoNotFit,
@@ -66,6 +67,69 @@ def test_all_engines_equal_keras(network):
         assert engine.features(pixels()).dtype == np.float32
         assert np.abs(engine.features(pixels()) - expected).max() < 1e-4
         assert engine.features(pixels()[:1]).shape == (1, 1280)
+
+
+def test_features_do_not_depend_on_company(network):
+    """Late layers take several images at once, some of them left over: no bit may show that."""
+    engine = LiteRtEngine(network.network.read_bytes())
+    together = engine.features(pixels(11))
+
+    for at in range(11):
+        assert np.array_equal(engine.features(pixels(11)[at : at + 1])[0], together[at])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_network_is_parted_where_little_passes(backbone):
+    """What the early layers make is small, it is all that the late ones need, and they are most."""
+    import keras
+
+    whole = build_network(backbone)
+    early, late = early_and_late(whole)
+
+    assert early.output_shape[1:3] == (14, 14)
+    assert np.prod(early.output_shape[1:]) <= 224 * 224 * 4
+    assert early.count_params() < late.count_params()
+    assert early.count_params() + late.count_params() == whole.count_params()
+    expected = keras.ops.convert_to_numpy(whole(pixels(2), training=False))
+    found = keras.ops.convert_to_numpy(late(early(pixels(2), training=False), training=False))
+    assert np.array_equal(found, expected)
+
+
+def test_a_network_that_nothing_parts_stays_whole(tmp_path):
+    """A tensor that goes around every other one leaves no place to cut."""
+    network = around()
+
+    (tmp_path / "whole.tflite").write_bytes(to_litert(network, "whole"))
+
+    engine = LiteRtEngine((tmp_path / "whole.tflite").read_bytes())
+    assert early_and_late(network) is None
+    assert engine.feature_model == "whole"
+    expected = np.asarray(network(pixels(3), training=False))
+    assert np.abs(engine.features(pixels(3)) - expected).max() < 1e-4
+
+
+def around():
+    """Return a network whose first tensor is read again by its last operation."""
+    import keras
+
+    inside = keras.Input((224, 224, 3))
+    half = keras.layers.Conv2D(4, 3, strides=2, padding="same")(inside)
+    small = keras.layers.Conv2D(4, 3, strides=16, padding="same")(half)
+    pooled = [keras.layers.GlobalAveragePooling2D()(tensor) for tensor in (small, half)]
+    body = keras.Model(inside, keras.layers.Add()(pooled), name="MobileNetV2")
+    given = keras.Input((224, 224, 3), dtype="uint8")
+    return keras.Model(given, body(keras.ops.cast(given, "float32")))
+
+
+def test_a_model_of_somebody_else_is_refused():
+    """A LiteRT file without a signature does not say what its features are."""
+    import tensorflow as tf
+
+    function = tf.function(lambda x: x, input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+
+    with pytest.raises(ValueError, match=r"without a signature, so not one of export_network\.py"):
+        LiteRtEngine(converter.convert())
 
 
 def test_real_weights_give_the_features_of_plain_keras(shared, tmp_path):
