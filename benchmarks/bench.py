@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.jobs import LAKE, Job
 from benchmarks.running import ContenderFailed, Contestant, run, say
 from benchmarks.workloads import Workload, bomb, copies, enlarged, put, put_network
-from fruits.staging import LITERT
+from fruits.staging import LITERT_SUFFIX
 from fruits.weights import Weights, export_network, resolve_weights
 from local_cloud.s3 import ObjectStorage
 
@@ -51,7 +51,7 @@ class Size:
 
 def exported(weights: Weights) -> Path:
     """Return the network of *weights*, exported once: a .tflite, with the .onnx beside it."""
-    path = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}{LITERT}"
+    path = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}{LITERT_SUFFIX}"
     if not path.exists():
         export_network(weights, path.with_suffix(".onnx"), path)
     return path.resolve()

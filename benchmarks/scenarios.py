@@ -64,6 +64,7 @@ def engines(bench: Bench) -> dict[str, Any]:
     work = bench.small(bench.size.images // 3)  # nothing to warm up but the network
     wanted = [
         ("litert", 8),
+        ("litert-whole", 1),
         *(("onnxruntime", batch) for batch in (1, 2, 4, 8, 32)),
         *(("tensorflow", batch) for batch in (2, 8, 32)),
         *(("keras-predict", batch) for batch in (1, 64)),

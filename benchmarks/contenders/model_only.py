@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.jobs import Job, contend
 from fruits_jobs.engines import OnnxEngine, make_engine
+from fruits_jobs.network_export import to_litert
 from fruits_jobs.networks import load_network, quiet_tensorflow
 from fruits_jobs.scaling import SIDE
 
@@ -20,7 +21,10 @@ _infer: Any = None
 
 
 def load(engine: str, weights: str, network: str) -> None:
-    """Make this process' network: litert or tensorflow (as ours), onnxruntime or keras-predict."""
+    """Make this process' network.
+
+    *engine* is litert or tensorflow (as ours), litert-whole, onnxruntime or keras-predict.
+    """
     global _infer  # noqa: PLW0603  (a worker process has one)
     os.environ["OMP_NUM_THREADS"] = "1"
     if engine == "litert":
@@ -31,6 +35,9 @@ def load(engine: str, weights: str, network: str) -> None:
         return
     quiet_tensorflow(threads=1)
     model = load_network("MobileNetV2", Path(weights))
+    if engine == "litert-whole":
+        _infer = make_engine("MobileNetV2", to_litert(model, "whole", whole=True)).features
+        return
     if engine == "tensorflow":
         _infer = make_engine("MobileNetV2", model.get_weights()).features
     else:

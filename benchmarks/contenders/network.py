@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from fruits_jobs.engines import LiteRtEngine
-
-SIDE = 224
+from fruits_jobs.scaling import SIDE
 
 
 def load(model: bytes) -> Callable[[Any], Any]:
     """Return the network as a function: uint8[N, 224, 224, 3] -> float32[N, 1280].
 
-    It may be called by several threads at once, as Daft does: an interpreter must not, so that each
-    call takes one that is free.
+    It may be called by several threads at once, as Daft does: an engine must not, so that each call
+    takes one that is free.
     """
     free = [LiteRtEngine(model)]
 

@@ -12,7 +12,8 @@ import argparse
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,10 @@ SEEDED = (
     "[bold yellow]These weights are made up (seeded): every step is real, but similar fruits will "
     "not look similar. Give real ones with WEIGHTS=<file.h5> or WEIGHTS=imagenet, in an empty "
     "lake (`make clean`).[/bold yellow]"
+)
+
+MAY_STILL_RUN = (
+    "The cluster may still run: `python -m fruits.watchdog` ends it, and its own time limit."
 )
 
 
@@ -162,7 +167,7 @@ class ShellRun:
         self.summary[f"promised or spent in {promise['month']}"] = (
             f"{promise['month_so_far']:.2f} of {settings.month_cap_money:.2f} {promise['currency']}"
         )
-        try:
+        with self._terminating():
             cluster_id = self._do(
                 "create_cluster",
                 "Create the cluster",
@@ -170,8 +175,17 @@ class ShellRun:
             )
             self.terminal.say(f"{cluster_id} in {settings.region}")
             self._run_steps(emr_client(settings.region), cluster_id, staged)
-        finally:
-            self._terminate()
+
+    @contextmanager
+    def _terminating(self) -> Iterator[None]:
+        """Terminate the cluster however the block ends; what failed inside has the last word."""
+        try:
+            yield
+        except BaseException:
+            if _exit_code(self._terminate, self.terminal):
+                self.terminal.say(f"[bold yellow]{MAY_STILL_RUN}[/bold yellow]")
+            raise
+        self._terminate()
 
     def _run_steps(self, client: EMRClient, cluster_id: str, staged: dict[str, str]) -> None:
         model = self.sensed["feature_model"]

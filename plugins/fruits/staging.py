@@ -18,8 +18,9 @@ from fruits.wheelhouse import wheelhouse_uri
 
 log = logging.getLogger(__name__)
 
-LITERT = ".parts.tflite"  # of one part it was .tflite: no jobs may find the other's
-NETWORKS = (".onnx", LITERT)
+# Of one part, before decision 0019, it was .tflite: neither version's jobs may find the other's.
+LITERT_SUFFIX = ".parts.tflite"
+NETWORKS = (".onnx", LITERT_SUFFIX)
 
 
 def stage_jobs(
@@ -31,7 +32,7 @@ def stage_jobs(
 ) -> StagedJobs:
     """Upload entry points, job package, weights and exported networks to *lake*; return their URIs.
 
-    The network is there for the step (LITERT) and, beside it, for those who read the lake (.onnx).
+    The network is there for the step (.parts.tflite) and for those who read the lake (.onnx).
     An object that is there already is not sent again: its name says that it is the same. The
     wheelhouse of *engine* is only named: `make aws-publish` fills it, where nodes need it.
     """
@@ -42,7 +43,7 @@ def stage_jobs(
         pca=f"{jobs}/pca.py",
         package=f"{jobs}/fruits_jobs.zip",
         weights=staged_weights_uri(lake, weights.sha256, Path(weights.path).name),
-        network=f"{network}{LITERT}",
+        network=f"{network}{LITERT_SUFFIX}",
         limit_lifetime=_script_uri(lake, job_package.LIMIT_LIFETIME),
         install_python_env=_script_uri(lake, job_package.INSTALL_PYTHON_ENV),
         wheelhouse=wheelhouse_uri(lake, engine),

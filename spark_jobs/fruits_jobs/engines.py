@@ -29,7 +29,7 @@ class LiteRtEngine:
     """LiteRT (TensorFlow Lite with XNNPACK) on one thread, from the bytes of an exported network.
 
     The early layers run an image at a time, the late ones (if the model has them apart) several.
-    ValueError if the bytes are no network of ours.
+    Not for several threads at once. ValueError if the bytes are no network of ours.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -45,7 +45,8 @@ class LiteRtEngine:
         self._late = _Signature(interpreter, LATE) if LATE in names else None
         taken, made = (self._late or self._early).shapes
         self.length = int(made[-1])
-        # What the early layers made of each image; of images that a group lacks, of earlier ones.
+        # What the early layers made of a group's images. Rows that a small group leaves as they are
+        # go through the late layers too, and nobody looks at what comes out.
         self._middle = np.zeros(taken if self._late else (1, self.length), np.float32)
 
     def features(self, pixels: Images) -> Features:

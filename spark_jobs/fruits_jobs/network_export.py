@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 OPSET = 17
-LATE_IMAGES = 8  # 4 to 16 are as fast
+LATE_IMAGES = 8
 CHECKED_IMAGES = 5
 
 
@@ -62,16 +62,16 @@ def export_networks(backbone: str, weights: Path, outputs: list[Path]) -> dict[s
     return differences
 
 
-def to_litert(network: keras.Model, feature_model: str) -> bytes:
+def to_litert(network: keras.Model, feature_model: str, *, whole: bool = False) -> bytes:
     """Return *network* as a LiteRT model for LiteRtEngine.
 
-    Its signature *feature_model* takes one image; if the network can be parted, that gives what the
-    signature LATE takes of LATE_IMAGES images.
+    Its signature *feature_model* takes one image. It gives features if the network is to stay
+    *whole* or cannot be parted, else what the signature LATE takes of LATE_IMAGES images.
     """
     import keras
     import tensorflow as tf
 
-    parts = early_and_late(network)
+    parts = None if whole else early_and_late(network)
     signatures = {feature_model: (1, parts[0] if parts else network)}
     if parts:
         signatures[LATE] = (LATE_IMAGES, parts[1])

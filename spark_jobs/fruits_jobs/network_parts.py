@@ -22,42 +22,49 @@ LATE_SIDE = SIDE // 16
 def early_and_late(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     """Return *network* as two models, the second of which takes what the first makes.
 
-    They share its weights. None if no tensor of LATE_SIDE or less separates them.
+    They share its weights, of which the second has more. None if no tensor of LATE_SIDE or less
+    separates such parts.
     """
     import keras
 
     body = body_of(network)
-    narrow = [tensor for tensor in bottlenecks(body) if tensor.shape[1] <= LATE_SIDE]
+    narrow = [
+        tensor
+        for tensor, weights in bottlenecks(body)
+        if tensor.shape[1] <= LATE_SIDE and 2 * weights < body.count_params()
+    ]
     if not narrow:
         return None
     widest = [tensor for tensor in narrow if tensor.shape[1] == narrow[0].shape[1]]
-    middle = min(reversed(widest), key=_floats)  # of equals the last: after a batch normalization
+    middle = min(reversed(widest), key=_floats)  # of equals the last: after a norm
     pixels, prepared = prepared_pixels(body.name)
     early = keras.Model(body.input, middle)
     return keras.Model(pixels, early(prepared)), keras.Model(middle, body.output)
 
 
-def bottlenecks(body: keras.Model) -> list[Any]:
+def bottlenecks(body: keras.Model) -> list[tuple[Any, int]]:
     """Return the tensors float32[N, H, W, C] in *body* that alone carry everything, in order.
 
-    No operation after one of them reads anything that was made before it.
+    With each comes how many weights are used before it. No operation after one of them reads
+    anything that was made before it. None are found if a model is one of the operations: it is read
+    by other tensors than it calls its own.
     """
     import keras
 
     operations = body.operations
-    maker = {
-        id(tensor): number
-        for number, operation in enumerate(operations)
-        for tensor in keras.tree.flatten(operation.output)
-    }
+    made = [keras.tree.flatten(operation.output) for operation in operations]
+    maker = {id(tensor): number for number, tensors in enumerate(made) for tensor in tensors}
     last_reader = [0] * len(operations)
     for number, operation in enumerate(operations[1:], start=1):
         for tensor in keras.tree.flatten(operation.input):
+            if id(tensor) not in maker:
+                return []
             last_reader[maker[id(tensor)]] = number
-    found, reach = [], 0
-    for number, operation in enumerate(operations[:-1]):
-        if number and reach <= number and len(operation.output.shape) == 4:
-            found.append(operation.output)
+    found, reach, weights = [], 0, 0
+    for number, (operation, tensors) in enumerate(zip(operations[:-1], made, strict=False)):
+        weights += operation.count_params() if isinstance(operation, keras.Layer) else 0
+        if number and reach <= number and [len(tensor.shape) for tensor in tensors] == [4]:
+            found.append((tensors[0], weights))
         reach = max(reach, last_reader[number])
     return found
 

@@ -122,7 +122,7 @@ def _airflow_must_not(stack: Stack) -> list[Call]:
 def _nodes_do(stack: Stack) -> list[Call]:
     read = (
         *("jobs/1/pca.py", "wheelhouses/1/pip.whl", "bootstrap/1/limit_lifetime.sh"),
-        *("weights/1/w.h5", "networks/m.tflite", "security/certificates.zip"),
+        *("weights/1/w.h5", "networks/m.parts.tflite", "security/certificates.zip"),
         *("manifests/b/added.parquet", "tables/features/data/b/1/x.parquet"),
     )
     written = (

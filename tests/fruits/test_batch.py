@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from fruits.batch import ShellRun
+from fruits.batch import ShellRun, _exit_code
 from fruits.batches import Batch
 from fruits.lake import open_table
 from fruits.objects import read_bytes
 from fruits.reports import report_folder
 from fruits.settings import Settings
+from fruits.step_runs import StepFailedError
 from fruits.terminal import Terminal
 from local_cloud.s3 import ObjectStorage
 
@@ -64,3 +67,31 @@ def test_who_found_nothing_reports_nothing(storage: ObjectStorage, state: str) -
     run.report()
 
     assert list((storage.folder / "fruits-lake").iterdir()) == []
+
+
+def test_a_step_that_failed_is_told_although_its_cluster_could_not_be_ended(
+    storage: ObjectStorage,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """When credentials expire during a step, both are said, and what ended the step last."""
+    run = shell_run()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    def step() -> None:
+        with run._terminating():
+            raise StepFailedError("the weights are broken")
+
+    assert _exit_code(step, run.terminal) == 1
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert "NoCredentialsError" in told
+    assert "The cluster may still run" in told
+    assert told.index("may still run") < told.index("the weights are broken")
+    assert run.states["terminate_cluster"] == "failed"

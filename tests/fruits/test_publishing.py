@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fruits import publishing
-from fruits.objects import client, exists, read_bytes
+from fruits.objects import client, exists, read_bytes, write_bytes
 from fruits.publishing import publish
 from fruits.settings import Engine, Settings
 from fruits.staging import stage_jobs
@@ -113,6 +113,20 @@ def test_everything_that_a_request_names_is_published(
     assert all(exists(uri, REGION) for uri in published.values())
     again = stage_jobs("s3://fruits-lake", REGION, weights)
     assert again.install_python_env == published["install_python_env"]
+
+
+def test_a_network_of_one_part_is_neither_used_nor_touched(
+    storage: ObjectStorage, weights: Weights
+) -> None:
+    """Jobs of before decision 0019 may still run on it, and would not understand the other."""
+    old = f"s3://fruits-lake/networks/{weights.feature_model}.tflite"
+    write_bytes(old, b"whole", REGION)
+
+    staged = stage_jobs("s3://fruits-lake", REGION, weights)
+
+    assert staged.network == old.replace(".tflite", ".parts.tflite")
+    assert read_bytes(staged.network) == b"network"
+    assert read_bytes(old) == b"whole"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ FEATURIZE = {
     "quarantine": "s3://lake/tables/quarantine/data/b/1/",
     "work": "s3://lake/attempts/b/featurize-1/",
     "weights": "s3://lake/weights/x/w.h5",
-    "network": "s3://lake/networks/n.tflite",
+    "network": "s3://lake/networks/n.parts.tflite",
     "feature-model": "n",
     "batch": "b",
     "region": "eu-west-3",

@@ -26,6 +26,7 @@ from fruits_jobs.networks import (
     UnknownBackbone,
     WeightsDoNotFit,
     backbones,
+    body_of,
     build_network,
     feature_model_name,
     load_network,
@@ -78,16 +79,26 @@ def test_features_do_not_depend_on_company(network):
         assert np.array_equal(engine.features(pixels(11)[at : at + 1])[0], together[at])
 
 
+MIDDLES = {
+    "MobileNetV2": (64, "block_9_add"),
+    "MobileNet": (256, "conv_dw_6_relu"),
+    "MobileNetV3Large": (80, "expanded_conv_9_add"),
+    "EfficientNetB0": (80, "block4c_add"),
+    "ResNet50": (1024, "conv4_block6_out"),
+}
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_network_is_parted_where_little_passes(backbone):
-    """What the early layers make is small, it is all that the late ones need, and they are most."""
+    """Networks with and without skips: what passes is small, and all that late layers need."""
     import keras
 
     whole = build_network(backbone)
     early, late = early_and_late(whole)
 
-    assert early.output_shape[1:3] == (14, 14)
-    assert np.prod(early.output_shape[1:]) <= 224 * 224 * 4
+    channels, last = MIDDLES[backbone]
+    assert early.output_shape == (None, 14, 14, channels)
+    assert body_of(early).layers[-1].name == last
     assert early.count_params() < late.count_params()
     assert early.count_params() + late.count_params() == whole.count_params()
     expected = keras.ops.convert_to_numpy(whole(pixels(2), training=False))
@@ -95,30 +106,65 @@ def test_a_network_is_parted_where_little_passes(backbone):
     assert np.array_equal(found, expected)
 
 
-def test_a_network_that_nothing_parts_stays_whole(tmp_path):
-    """A tensor that goes around every other one leaves no place to cut."""
-    network = around()
-
-    (tmp_path / "whole.tflite").write_bytes(to_litert(network, "whole"))
-
-    engine = LiteRtEngine((tmp_path / "whole.tflite").read_bytes())
-    assert early_and_late(network) is None
-    assert engine.feature_model == "whole"
-    expected = np.asarray(network(pixels(3), training=False))
-    assert np.abs(engine.features(pixels(3)) - expected).max() < 1e-4
-
-
-def around():
-    """Return a network whose first tensor is read again by its last operation."""
+def network_with(end):
+    """Return a small network that *end* completes, from its input and a tensor of 14 x 14 x 4."""
     import keras
 
     inside = keras.Input((224, 224, 3))
-    half = keras.layers.Conv2D(4, 3, strides=2, padding="same")(inside)
-    small = keras.layers.Conv2D(4, 3, strides=16, padding="same")(half)
-    pooled = [keras.layers.GlobalAveragePooling2D()(tensor) for tensor in (small, half)]
-    body = keras.Model(inside, keras.layers.Add()(pooled), name="MobileNetV2")
+    small = keras.layers.Conv2D(4, 3, strides=16, padding="same")(inside)
+    body = keras.Model(inside, end(inside, small), name="MobileNetV2")
     given = keras.Input((224, 224, 3), dtype="uint8")
-    return keras.Model(given, body(keras.ops.cast(given, "float32")))
+    return keras.Model(given, body(keras.ops.cast(given, "float32") / 127.5 - 1))
+
+
+def late_layers(tensor):
+    """Return what some layers with many weights make of *tensor*."""
+    import keras
+
+    wide = keras.layers.Conv2D(4, 9, padding="same")(tensor)
+    return keras.layers.GlobalAveragePooling2D()(wide)
+
+
+def splitting(_, small):
+    """Let an operation have two outputs."""
+    import keras
+
+    left, right = keras.ops.split(small, 2, axis=-1)
+    return late_layers(keras.ops.concatenate([right, left], -1))
+
+
+def around(inside, small):
+    """Let the last operation read the network's input, too."""
+    import keras
+
+    return keras.layers.Dense(4)(keras.ops.mean(inside, (1, 2))) + late_layers(small)
+
+
+def nested(inside, _):
+    """Let a model be a layer."""
+    import keras
+
+    taken = keras.Input((224, 224, 3))
+    model = keras.Model(taken, keras.layers.Conv2D(4, 3, strides=16, padding="same")(taken))
+    return late_layers(model(inside))
+
+
+@pytest.mark.parametrize(("end", "parted"), [(splitting, True), (around, False), (nested, False)])
+def test_what_cannot_be_parted_stays_whole(end, parted):
+    """Any network is exported, in two parts if one tensor carries everything."""
+    network = network_with(end)
+
+    engine = LiteRtEngine(to_litert(network, "n"))
+
+    assert (early_and_late(network) is not None) == parted
+    assert engine.feature_model == "n"
+    expected = np.asarray(network(pixels(3), training=False))
+    assert np.abs(engine.features(pixels(3)) - expected).max() < 1e-5
+
+
+def test_a_network_whose_weights_are_early_stays_whole():
+    """VGG16 is narrow only where nothing but its poolings is left."""
+    assert early_and_late(build_network("VGG16")) is None
 
 
 def test_a_model_of_somebody_else_is_refused():
