@@ -79,6 +79,16 @@ def test_features_do_not_depend_on_company(network):
         assert np.array_equal(engine.features(pixels(11)[at : at + 1])[0], together[at])
 
 
+def test_two_parts_compute_what_one_does(network):
+    """Parting a network changes how fast it is, and nothing else."""
+    keras = load_network("MobileNetV2", network.weights)
+
+    whole = LiteRtEngine(to_litert(keras, "whole", whole=True))
+    parted = LiteRtEngine(network.network.read_bytes())
+
+    assert np.abs(whole.features(pixels(9)) - parted.features(pixels(9))).max() < 1e-5
+
+
 MIDDLES = {
     "MobileNetV2": (64, "block_9_add"),
     "MobileNet": (256, "conv_dw_6_relu"),
