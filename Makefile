@@ -155,7 +155,7 @@ bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers
 bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (about 5 minutes)
 	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images "$(IMAGES)" \
 	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
-	@$(BIN)/python -m benchmarks.bench_sensing --keys 200000 --repeat 1 --output var/bench/sensing-quick.json
+	@$(BIN)/python -m benchmarks.bench_sensing --keys 100000 --repeat 1 --output var/bench/sensing-quick.json
 
 .PHONY: bench-accuracy
 bench-accuracy: input  ## Compare features with plain Keras', over all of IMAGES and PHOTOS

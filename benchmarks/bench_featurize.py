@@ -24,7 +24,7 @@ from benchmarks.tables import markdown
 from benchmarks.verdicts import verdicts
 
 FULL = Size(images=5880, small=20_000, photos=48, thumbnails=100_000, repetitions=5)
-QUICK = Size(images=200, small=1_000, photos=6, thumbnails=1_000, repetitions=1, thorough=False)
+QUICK = Size(images=200, small=500, photos=6, thumbnails=1_000, repetitions=1, thorough=False)
 
 
 def main() -> None:

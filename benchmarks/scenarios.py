@@ -35,6 +35,7 @@ def step(bench: Bench) -> dict[str, Any]:
 
 def _peers(bench: Bench, work: Workload, trial: Callable[[], Workload]) -> list[Row]:
     thorough = bench.size.thorough
+    cold = {"warm_ups": 0}  # in a quick run: the notebook alone would warm up for half a minute
 
     def forms(start: Start, name: str, program: str, *forms: str) -> list[Row]:
         """Run the last form; if it is thorough, the one that is fastest over the images of *trial*.
@@ -46,13 +47,15 @@ def _peers(bench: Bench, work: Workload, trial: Callable[[], Workload]) -> list[
             return start(f"{name}, {form}", program, images, options={"form": form}, **more)
 
         if not thorough:
-            return [run(forms[-1], work)]
+            return [run(forms[-1], work, **cold)]
         rows = {form: run(form, trial(), repetitions=1) for form in forms}
         fastest = max(forms, key=lambda form: rows[form].get("images_per_second", 0.0))
         return list((rows | {fastest: run(fastest, work)}).values())
 
     return [
-        bench.figure("notebook-style, Keras predict", "notebook", work),
+        bench.figure(
+            "notebook-style, Keras predict", "notebook", work, **({} if thorough else cold)
+        ),
         *forms(bench.figure, "predict_batch_udf", "predict_batch", "tensor", "bytes"),
         *forms(bench.peer, "Ray Data", "ray_data", "images", "bytes"),
         *forms(bench.peer, "Daft", "daft_frame", "images", "bytes"),
