@@ -26,6 +26,7 @@ from benchmarks.bench import BACKBONE, CACHE, exported
 from benchmarks.jobs import LAKE
 from benchmarks.workloads import enlarged, photographs
 from fruits.weights import resolve_weights
+from fruits_jobs.arguments import featurize_parser
 from fruits_jobs.engines import Engine, Features, LiteRtEngine, OnnxEngine, TensorFlowEngine
 from fruits_jobs.images import UndecodableImage, decode
 from fruits_jobs.network_export import checked_images
@@ -135,8 +136,10 @@ def _decoded(files: Iterable[Path]) -> Iterator[Pixels]:
 
 
 def _features(engine: Engine, pixels: Pixels) -> Features:
-    """Return the features as the step computes them: eight images at a time."""
-    return np.concatenate([engine.features(pixels[at : at + 8]) for at in range(0, len(pixels), 8)])
+    """Return the features as the step computes them: so many images at a time."""
+    step = featurize_parser().get_default("batch_size")
+    starts = range(0, len(pixels), step)
+    return np.concatenate([engine.features(pixels[at : at + step]) for at in starts])
 
 
 def _large(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Iterable[bytes]]]:

@@ -35,7 +35,8 @@ def step(bench: Bench) -> dict[str, Any]:
 
 def _peers(bench: Bench, work: Workload, trial: Callable[[], Workload]) -> list[Row]:
     thorough = bench.size.thorough
-    cold = {"warm_ups": 0}  # in a quick run: the notebook alone would warm up for half a minute
+    # The notebook alone would warm up for half a minute of a quick run.
+    warm_ups = {} if thorough else {"warm_ups": 0}
 
     def forms(start: Start, name: str, program: str, *forms: str) -> list[Row]:
         """Run the last form; if it is thorough, the one that is fastest over the images of *trial*.
@@ -47,15 +48,13 @@ def _peers(bench: Bench, work: Workload, trial: Callable[[], Workload]) -> list[
             return start(f"{name}, {form}", program, images, options={"form": form}, **more)
 
         if not thorough:
-            return [run(forms[-1], work, **cold)]
+            return [run(forms[-1], work, **warm_ups)]
         rows = {form: run(form, trial(), repetitions=1) for form in forms}
         fastest = max(forms, key=lambda form: rows[form].get("images_per_second", 0.0))
         return list((rows | {fastest: run(fastest, work)}).values())
 
     return [
-        bench.figure(
-            "notebook-style, Keras predict", "notebook", work, **({} if thorough else cold)
-        ),
+        bench.figure("notebook-style, Keras predict", "notebook", work, **warm_ups),
         *forms(bench.figure, "predict_batch_udf", "predict_batch", "tensor", "bytes"),
         *forms(bench.peer, "Ray Data", "ray_data", "images", "bytes"),
         *forms(bench.peer, "Daft", "daft_frame", "images", "bytes"),

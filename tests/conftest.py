@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 import pytest
 
 from fruits.staging import NETWORKS
@@ -56,6 +57,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not all(network.exists() for network in networks):
             export_network(weights, *networks)
     return folder
+
+
+def forget_credentials(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
+    """Leave boto3 no credentials, not those of the machine either; *nowhere* must not exist."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 def put_networks(cache_folder: Path, lake: Path) -> None:

@@ -44,7 +44,7 @@ SEEDED = (
 )
 
 MAY_STILL_RUN = (
-    "The cluster may still run: `python -m fruits.watchdog` ends it, and its own time limit."
+    "The cluster may still run: `python -m fruits.watchdog` ends it, or else its time limit does."
 )
 
 

@@ -35,8 +35,8 @@ def early_and_late(network: keras.Model) -> tuple[keras.Model, keras.Model] | No
     ]
     if not narrow:
         return None
-    widest = [tensor for tensor in narrow if tensor.shape[1] == narrow[0].shape[1]]
-    middle = min(reversed(widest), key=_floats)  # of equals the last: after a norm
+    # Of the widest and highest that with the fewest channels; of equals the last, after its norm.
+    middle = min(reversed(narrow), key=lambda tensor: (-tensor.shape[1], tensor.shape[3]))
     pixels, prepared = prepared_pixels(body.name)
     early = keras.Model(body.input, middle)
     return keras.Model(pixels, early(prepared)), keras.Model(middle, body.output)
@@ -45,9 +45,9 @@ def early_and_late(network: keras.Model) -> tuple[keras.Model, keras.Model] | No
 def bottlenecks(body: keras.Model) -> list[tuple[Any, int]]:
     """Return the tensors float32[N, H, W, C] in *body* that alone carry everything, in order.
 
-    With each comes how many weights are used before it. No operation after one of them reads
-    anything that was made before it. None are found if a model is one of the operations: it is read
-    by other tensors than it calls its own.
+    With each comes how many weights are used up to it. No operation after one of them reads
+    anything that was made before it. None are found if one of the operations is a model: what
+    others read of it are not the tensors that it names as its output.
     """
     import keras
 
@@ -67,8 +67,3 @@ def bottlenecks(body: keras.Model) -> list[tuple[Any, int]]:
             found.append((tensors[0], weights))
         reach = max(reach, last_reader[number])
     return found
-
-
-def _floats(tensor: Any) -> int:
-    _, height, width, channels = tensor.shape
-    return int(height * width * channels)

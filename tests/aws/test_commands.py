@@ -24,6 +24,7 @@ from fruits.code_archive import publish_code
 from fruits.settings import EU_REGIONS, Settings, load_settings
 from tests.aws.accounts import IMAGES, LAKE, Command, buckets, stacks
 from tests.aws.stacks import CONTENT, REGION
+from tests.conftest import forget_credentials
 
 
 def test_nothing_is_made_unless_somebody_says_so(command: Command) -> None:
@@ -172,12 +173,7 @@ def test_no_account_is_told_as_such(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Who has no credentials is told how to get some, and where that is written."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    forget_credentials(monkeypatch, tmp_path / "none")
 
     code, told = command("deploy", "--mail", "me@example.org")
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from fruits.batch import ShellRun, _exit_code
@@ -18,6 +17,7 @@ from fruits.settings import Settings
 from fruits.step_runs import StepFailedError
 from fruits.terminal import Terminal
 from local_cloud.s3 import ObjectStorage
+from tests.conftest import forget_credentials
 
 BEGAN = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 FOUND = {"counts": {"listed": 9, "added": 9}, "feature_model": "M"}
@@ -77,12 +77,7 @@ def test_a_step_that_failed_is_told_although_its_cluster_could_not_be_ended(
 ) -> None:
     """When credentials expire during a step, both are said, and what ended the step last."""
     run = shell_run()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    forget_credentials(monkeypatch, tmp_path / "none")
 
     def step() -> None:
         with run._terminating():
