@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,12 @@ def test_the_environment_has_what_the_lock_names(node: Node) -> None:
 
 
 def test_a_second_time_is_a_no_op(node: Node) -> None:
-    """Running again takes less than a second and does not need the wheelhouse any more."""
+    """Running again installs nothing and does not need the wheelhouse any more."""
     lock = make_wheelhouse(node.wheelhouse, "apple")
     node.run(lock)
-    started = time.monotonic()
 
     again = node.run(lock, "s3://gone/wheelhouse")
 
-    assert time.monotonic() - started < 1
     assert (again.returncode, "nothing to install" in again.stdout) == (0, True)
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from local_cloud.cloud import LocalCloud
-from local_cloud.emr import journal, processes
+from local_cloud.emr import control, journal, logs, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from tests.local_cloud.living import lives, session_of, with_marker
 
@@ -287,13 +287,16 @@ def test_terminating_leaves_no_process(
     assert states == ["CANCELLED", "INTERRUPTED"]
 
 
-def test_a_step_starts_without_delay(emr: Any, ready: str, step: Any, step_in: Any) -> None:
-    """A step that does nothing is over in well under a second."""
-    began = time.monotonic()
-    step_id = add(emr, ready, step("true"))[0]
-    step_in(ready, step_id, "COMPLETED")
-
-    assert time.monotonic() - began < 1
+def test_nothing_waits_for_the_next_look(
+    *, emr: Any, job_flow: Any, step: Any, step_in: Any, cluster_in: Any, monkeypatch: Any
+) -> None:
+    """A cluster becomes ready, and a step begins and ends, when it can, not at an interval."""
+    monkeypatch.setattr(control, "LOOK_INTERVAL", 3600)
+    monkeypatch.setattr(logs, "INTERVAL", 3600)
+    cluster_id = emr.run_job_flow(**job_flow())["JobFlowId"]
+    cluster_in(cluster_id, "WAITING")
+    step_in(cluster_id, add(emr, cluster_id, step("true"))[0], "COMPLETED")
+    cluster_in(cluster_id, "WAITING")
 
 
 def test_job_does_not_see_the_developers_environment(
