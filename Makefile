@@ -66,7 +66,9 @@ demo: input  ## Run the DAG once over IMAGES: local S3 and EMR, a real Airflow, 
 	@$(CLOUD) demo "$(IMAGES)"
 
 .PHONY: up
-up: $(READY)  ## Keep the local cloud and an Airflow running, at http://127.0.0.1:8080
+up: input  ## Keep the local cloud and an Airflow running, at http://127.0.0.1:8080
+	@# A bucket that has photographs gets others only where they are named.
+	@if [ "$(origin IMAGES)" != file ] || [ -z "$$(ls -A var/s3/fruits-images 2>/dev/null)" ]; then $(CLOUD) sync "$(IMAGES)"; fi
 	@$(CLOUD) up --airflow --airflow-port 8080 >/dev/null
 	@echo "Airflow: http://127.0.0.1:8080   make shell: a shell whose Python finds the tables   make down: stop"
 

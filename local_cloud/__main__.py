@@ -104,7 +104,7 @@ def up(options: argparse.Namespace) -> int:
 def demo(options: argparse.Namespace) -> int:
     """Run the DAG once in a real Airflow, over a folder of images; 0 if the run succeeded."""
     with _Signals(interrupt=True), LocalCloud(options.folder) as cloud:
-        uri = f"s3://fruits-images/{options.images.resolve().name}/"
+        uri = _images_uri(options.images)
         done = mirror(options.images, uri, cloud.storage.folder)
         _say(f"{uri}: {done.copied} files copied, {done.deleted} deleted")
         _say("Starting Airflow ...")
@@ -115,6 +115,11 @@ def demo(options: argparse.Namespace) -> int:
             show = Demo(airflow, cloud.storage.folder / "fruits-lake")
             show.wait_for_dag()
             return 0 if show.run({"images_uri": uri}) else 1
+
+
+def _images_uri(folder: Path) -> str:
+    """Return where a folder of photographs is put when nothing else is said."""
+    return f"s3://fruits-images/{folder.resolve().name}/"
 
 
 def _airflow(
@@ -148,8 +153,9 @@ def status(options: argparse.Namespace) -> int:
 
 def sync(options: argparse.Namespace) -> int:
     """Mirror a folder into a bucket."""
-    done = mirror(options.source, options.uri, options.folder.resolve() / "s3")
-    _say(f"{options.uri}: {done.copied} files copied, {done.deleted} deleted")
+    uri = options.uri or _images_uri(options.source)
+    done = mirror(options.source, uri, options.folder.resolve() / "s3")
+    _say(f"{uri}: {done.copied} files copied, {done.deleted} deleted")
     return 0
 
 
@@ -227,7 +233,9 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
 
 def _sync_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, help="the local folder")
-    command.add_argument("uri", help="s3://bucket/prefix/")
+    command.add_argument(
+        "uri", nargs="?", help="s3://bucket/prefix/ (s3://fruits-images/<name of the folder>/)"
+    )
 
 
 def _samples_arguments(command: argparse.ArgumentParser) -> None:

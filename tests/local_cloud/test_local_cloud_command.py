@@ -152,6 +152,18 @@ def test_sync_copies_and_deletes(folder: Path, tmp_path: Path) -> None:
     assert files[0].read_bytes() == b"new"
 
 
+def test_sync_names_the_prefix_after_the_folder(folder: Path, tmp_path: Path) -> None:
+    """Without a URI, photographs go where `make demo` and `make batch` put them, too."""
+    source = tmp_path / "my photos" / "Apple"
+    source.mkdir(parents=True)
+    (source / "1.jpg").write_bytes(b"1")
+
+    done = local_cloud("sync", "--folder", folder, source.parent)
+
+    assert "s3://fruits-images/my photos/: 1 files copied" in done.stdout
+    assert (folder / "s3" / "fruits-images" / "my photos" / "Apple" / "1.jpg").exists()
+
+
 def test_sync_never_empties_a_bucket(folder: Path, tmp_path: Path) -> None:
     """A source that is missing or holds no file is refused: it would delete all images."""
     bucket = folder / "s3" / "fruits-images"
