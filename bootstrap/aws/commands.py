@@ -25,7 +25,7 @@ from bootstrap.aws.template import TEMPLATE, load_template, made_resources
 from fruits.code_archive import newest_code
 from fruits.costs import read_prices
 from fruits.errors import FruitsError
-from fruits.settings import EU_REGIONS, Settings, load_settings
+from fruits.settings import EU_REGIONS, Settings, SettingsError, load_settings
 from fruits.terminal import Terminal
 
 # Types that every region has a price of.
@@ -33,6 +33,8 @@ OLDER_TYPES = {
     "FRUITS_PRIMARY_INSTANCE_TYPE": "m5.xlarge",
     "FRUITS_WORKER_INSTANCE_TYPE": "c5.2xlarge",
 }
+# What the stack itself has to know, too: the buckets forget after the same days.
+OPTIONS_INSTEAD = {"FRUITS_RETENTION_DAYS": "--retention-days", "FRUITS_REGION": "--region"}
 # Those of the condition HasBudget in stack.yaml.
 BUDGET_REGIONS = ("eu-central-1", "eu-west-1", "eu-west-3")
 
@@ -164,7 +166,14 @@ def _settings(options: argparse.Namespace, *, is_new: bool) -> dict[str, str]:
         given = " ".join(f"{name}={OLDER_TYPES[name]}" for name in missing)
     if given is None:
         return {}
-    fields = {_field(name): value for name, value in settings_in(given).items()}
+    named = settings_in(given)
+    if wrong := {name: option for name, option in OPTIONS_INSTEAD.items() if name in named}:
+        raise SettingsError(
+            f"The stack has an option of its own for {', '.join(wrong)}.",
+            f"Leave it out of --settings, and give {', '.join(wrong.values())}.",
+            wrong=wrong,
+        )
+    fields = {_field(name): value for name, value in named.items()}
     older = {_field(name): value for name, value in OLDER_TYPES.items()}
     load_settings(**older | {"region": options.region} | fields)
     return {"MoreSettings": given}

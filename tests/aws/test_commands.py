@@ -105,6 +105,14 @@ def test_settings_stay_what_somebody_chose(deployed: Command, tmp_path: Path) ->
     assert "FRUITS_WORKERS" not in (tmp_path / "aws.env").read_text()
 
 
+def test_settings_that_the_stack_must_know_are_its_options(command: Command) -> None:
+    """The buckets forget after the days that Airflow goes by: there is one place to give them."""
+    code, said = command("deploy", "--settings", "FRUITS_RETENTION_DAYS=90", answer="deploy")
+
+    assert (code, "give --retention-days" in said) == (1, True)
+    assert Stack("fruits", REGION).status() is None
+
+
 @pytest.mark.parametrize("region", EU_REGIONS)
 def test_every_region_has_types_with_a_price(region: str) -> None:
     """Where the default ones have none (Spain), a new stack's settings name others."""
