@@ -12,6 +12,8 @@ import io
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +87,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     """Return the pixels of the image file in *data*; UndecodableImage says why there are none."""
     if not data:
         raise UndecodableImage("empty", "the object has no bytes")
-    with _open(data) as image:
+    with _open(data) as image, _hostile_bytes():
         width, height = image.size
         _refuse_size(width, height, max_pixels)
         _refuse_scans(image, data)
@@ -138,19 +140,25 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise _corrupt(error) from error
 
 
-def _decode(image: ImageFile.ImageFile, box: Box, width: int, height: int) -> Decoded:
+@contextmanager
+def _hostile_bytes() -> Iterator[None]:
+    """Say why there are no pixels, whatever Pillow raises over the bytes."""
     try:
-        image.load()
-        small = to_side(image, box)
-        orientation = _orientation(image)
-        turn = UPRIGHT.get(orientation)
-        upright = small.transpose(turn) if turn is not None else small
-    except MemoryError:
-        raise  # the machine's trouble is not the image's fault
+        yield
+    except (MemoryError, UndecodableImage):
+        raise  # the former is the machine's trouble, and not the image's fault
     except NoDefinedColours as error:
         raise UndecodableImage("unsupported", str(error)) from None
     except Exception as error:
         raise _corrupt(error) from error
+
+
+def _decode(image: ImageFile.ImageFile, box: Box, width: int, height: int) -> Decoded:
+    image.load()
+    small = to_side(image, box)
+    orientation = _orientation(image)
+    turn = UPRIGHT.get(orientation)
+    upright = small.transpose(turn) if turn is not None else small
     if turn is not None and orientation >= 5:
         width, height = height, width
     return Decoded(np.asarray(upright), width, height)

@@ -47,7 +47,7 @@ def decoding_bytes(image: ImageFile.ImageFile, width: int, height: int) -> int:
 
 def _coefficient_bytes(image: JpegImageFile, pixels: int) -> int:
     """Return what libjpeg keeps of a progressive JPEG, which it reads several times over."""
-    if not image.info.get("progressive"):
+    if not image.info.get("progressive") or not image.layer:  # a damaged header names no layer
         return 0
     layers = [(across, down) for _, across, down, _ in image.layer]
     widest = max(across for across, _ in layers) * max(down for _, down in layers)

@@ -184,11 +184,28 @@ def test_random_bytes_never_raise_anything_else(data):
             decode(prefix + data)
 
 
+def test_a_progressive_photo_without_layers_is_corrupt():
+    """Pillow opens it: what the header says is looked at before anything is decoded."""
+    data = bytearray(photo(5, (64, 64), progressive=True))
+    data[data.index(b"\xff\xc2") + 3] = 8  # the frame's header then ends before its components
+
+    assert reason(bytes(data)) == "corrupt"
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        {},
+        {"progressive": True},
+        *({"format": name} for name in ("PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM")),
+    ],
+    ids=lambda save: " ".join(map(str, save.values())),
+)
 @given(position=st.integers(0, 2000), value=st.integers(0, 255))
 @settings(max_examples=100, deadline=None)
-def test_a_damaged_photo_decodes_or_says_why(position, value):
+def test_a_damaged_photo_decodes_or_says_why(save, position, value):
     """A flipped byte gives pixels or a reason, never an unforeseen error."""
-    data = bytearray(photo(5, (64, 64)))
+    data = bytearray(photo(5, (64, 64), **save))
     data[position % len(data)] = value
 
     try:
