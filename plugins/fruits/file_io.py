@@ -1,15 +1,19 @@
 """PyIceberg's way to S3, more patient: a commit must not fail because S3 asked to slow down.
 
 Arrow's own is not. It asks three times; where an error's body is longer than the range that was
-asked for, it asks once; and a CompleteMultipartUpload that was throttled is sent again after it
-succeeded, and ends in NoSuchUpload. A commit makes dozens of small reads and writes.
+asked for (a small column's, for instance), it asks once; and a CompleteMultipartUpload that was
+throttled is sent again after it succeeded, and ends in NoSuchUpload. A commit makes dozens of small
+reads and writes.
 """
 
 from __future__ import annotations
 
 import io
+import random
+import time
 from typing import TYPE_CHECKING, Any
 
+from pyarrow import PythonFile
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from pyiceberg.io import InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from pyiceberg.io import InputStream, OutputStream
 
 MAX_ATTEMPTS = 10
+# Arrow's words when an error's body did not fit into the range.
+CUT_OFF = "Failed to flush response stream"
 # What Iceberg reads and writes as a whole: table metadata, manifest lists, manifests.
 WHOLE = (".json", ".avro")
 
@@ -33,7 +39,10 @@ class PatientFileIO(PyArrowFileIO):
 
     def new_input(self, location: str) -> Any:
         """Return the file to read at *location*."""
-        return WholeObject(location) if _is_whole(location) else super().new_input(location)
+        if _is_whole(location):
+            return WholeObject(location)
+        arrows = super().new_input(location)
+        return PatientInput(arrows) if location.startswith("s3://") else arrows
 
     def new_output(self, location: str) -> Any:
         """Return the file to write at *location*."""
@@ -60,6 +69,27 @@ class PatientFileIO(PyArrowFileIO):
                 "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=MAX_ATTEMPTS),
             }
         )
+
+
+class PatientInput(InputFile):
+    """A data file, whose ranges are asked for again where Arrow gives up after an error's body."""
+
+    def __init__(self, arrows: InputFile) -> None:
+        super().__init__(arrows.location)
+        self._arrows = arrows
+
+    def __len__(self) -> int:
+        """Return the length in bytes."""
+        return len(self._arrows)
+
+    def exists(self) -> bool:
+        """Say whether the object is there."""
+        return self._arrows.exists()
+
+    def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002  (it always is)
+        """Return the file, for random access; FileNotFoundError if there is no such object."""
+        file: InputStream = PythonFile(_Ranges(self._arrows.open()), mode="r")
+        return file
 
 
 class WholeObject(InputFile, OutputFile):
@@ -99,6 +129,51 @@ class WholeObject(InputFile, OutputFile):
 
 def _is_whole(location: str) -> bool:
     return location.startswith("s3://") and location.endswith(WHOLE)
+
+
+class _Ranges(io.RawIOBase):
+    """Reads Arrow's *file* range by range."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file, self._position = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size()}
+        self._position = begin[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._file.size() - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        content = self._read(wanted)
+        self._position += len(content)
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                content: bytes = self._file.read_at(size, self._position)
+            except OSError as error:
+                if attempt == MAX_ATTEMPTS or CUT_OFF not in str(error):
+                    raise
+                time.sleep(random.uniform(0.05, 0.1) * 2**attempt)  # noqa: S311  (spreads requests)
+            else:
+                return content
+        raise AssertionError("a range is asked for at least once")
 
 
 class _Writing(io.BytesIO):

@@ -103,9 +103,25 @@ def test_a_footer_is_read_with_patience(catalog: Catalog, proxy: FaultProxy) -> 
         pq.write_table(rows, stream)
     proxy.set_rules([throttling("s3", 0.3)])
 
-    for _ in range(5):
+    for _ in range(8):
         with files.new_input(f"{PLACE}rows.parquet").open() as stream:
             assert pq.read_table(stream).num_rows == 10_000
+    assert proxy.fired
+
+
+@pytest.mark.parametrize("fault", [throttling, failing])
+def test_small_columns_are_read_with_patience(
+    catalog: Catalog, proxy: FaultProxy, fault: Callable[..., Rule]
+) -> None:
+    """An error whose text is longer than the column that was asked for is one like any other."""
+    table = open_table("quarantine", catalog)
+    table.append(row("1.jpg", table.schema().as_arrow()))
+    proxy.set_rules([fault("s3", 0.3)])
+
+    for _ in range(8):
+        found = open_table("quarantine", catalog).scan(selected_fields=("etag",)).to_arrow()
+        assert found["etag"].to_pylist() == ["1.jpg"]
+    assert proxy.fired
 
 
 def row(key: str, schema: pa.Schema) -> pa.Table:
