@@ -69,6 +69,18 @@ class AccessDenied(ReadFailed):
         self.bucket, self.key, self.response = bucket, key, response
 
 
+class Archived(ReadFailed):
+    """The image lies in an archive, from which it has to be restored before it can be read."""
+
+    def __init__(self, bucket: str, key: str, response: str) -> None:
+        Exception.__init__(
+            self,
+            f"s3://{bucket}/{key!r} is archived: {response}. Restore it (aws s3api restore-object),"
+            " or move what is archived out of the prefix of the images",
+        )
+        self.bucket, self.key, self.response = bucket, key, response
+
+
 class _TryAgain(Exception):  # noqa: N818
     """A failure that the next attempt may not see."""
 
@@ -91,8 +103,8 @@ class Fetcher:
     def fetch(self, uri: str, etag: str, size: int) -> bytes:
         """Return the *size* bytes of the version *etag* (unquoted) of the object *uri*.
 
-        Raises Changed if there is another version or none, AccessDenied at once, and ReadFailed
-        if there is no such bucket, or when the last attempt failed too.
+        Raises Changed if there is another version or none, AccessDenied or Archived at once, and
+        ReadFailed if there is no such bucket, or when the last attempt failed too.
         """
         bucket, key = split_uri(uri)
         get = _get_plain if plain(key) else _get_odd
@@ -134,7 +146,7 @@ def _get_plain(bucket: str, key: str, etag: str, region: str) -> Answer:
     except FileNotFoundError as error:
         raise _missing(bucket, key, str(error)) from None
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise AccessDenied(bucket, key, _first_line(error)) from error
+        raise _refused(bucket, key, _first_line(error)) from error
     except (BaseError, OSError) as error:
         raise _TryAgain(_first_line(error)) from error
 
@@ -152,10 +164,18 @@ def _get_odd(bucket: str, key: str, etag: str, region: str) -> Answer:
         if status == 404:
             raise _missing(bucket, key, str(error)) from None
         if status in (401, 403):
-            raise AccessDenied(bucket, key, str(error)) from error
+            raise _refused(bucket, key, str(error)) from error
         raise _TryAgain(str(error)) from error
     except (BotoCoreError, HTTPClientError, OSError) as error:
         raise _TryAgain(_first_line(error)) from error
+
+
+def _refused(bucket: str, key: str, response: str) -> Exception:
+    if "InvalidObjectState" in response:
+        return Archived(bucket, key, response)
+    if "RequestTimeTooSkewed" in response:  # a node's clock jumped, and will be set right
+        return _TryAgain(response)
+    return AccessDenied(bucket, key, response)
 
 
 def _missing(bucket: str, key: str, response: str) -> Exception:

@@ -18,7 +18,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from fruits_jobs.featurizing import FeaturizeTask, load_images
-from fruits_jobs.fetching import AccessDenied, Changed, Fetcher, ReadFailed, Retry, plain
+from fruits_jobs.fetching import AccessDenied, Archived, Changed, Fetcher, ReadFailed, Retry, plain
 
 BODY = bytes(range(256)) * 40
 ETAG = hashlib.md5(BODY).hexdigest()
@@ -39,12 +39,18 @@ class Unreliable(BaseHTTPRequestHandler):
         way = unquote(self.path).split("/")[2]
         if way == "flaky":
             way = self.chance.choice(["500", "503", "reset", "short", *["200"] * 8])
+        if way == "skewed":
+            way = "403" if type(self).requests < 3 else "200"
         ways = {"reset": self._reset, "short": self._short, "lost": self._lose}
         ways.get(way, lambda: self._answer(int(way)))()
 
     def _answer(self, status: int) -> None:
         codes = {403: b"AccessDenied", 404: b"NoSuchKey", 412: b"PreconditionFailed"}
         code = codes.get(status, b"SlowDown")
+        if self.last_path.endswith("archived.jpg"):
+            code = b"InvalidObjectState"
+        if "/skewed/" in self.last_path:
+            code = b"RequestTimeTooSkewed"
         body = BODY if status == 200 else b"<Error><Code>%b</Code></Error>" % code
         self._head(status, len(body))
         self.wfile.write(body)
@@ -117,6 +123,20 @@ def test_an_answer_that_never_comes_is_asked_for_again(unreliable, key, monkeypa
 
     assert fetch(key) == BODY
     assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("key", ["403/archived.jpg", "403//archived.jpg"])
+def test_an_archived_image_says_how_to_restore_it(unreliable, key):
+    """S3 answers with the status of a missing permission, but no permission would help."""
+    with pytest.raises(Archived, match=r"is archived.*restore-object"):
+        fetch(key)
+    assert unreliable.requests == 1
+
+
+@pytest.mark.parametrize("key", ["skewed/a.jpg", "skewed//a.jpg"])
+def test_a_clock_that_jumped_may_be_set_right(unreliable, key):
+    """A node whose requests look too old or too new tries again, and loses nothing."""
+    assert fetch(key) == BODY
 
 
 @pytest.mark.parametrize("key", ["403/a.jpg", "403//a.jpg"])
