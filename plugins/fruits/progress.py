@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fruits.errors import MissingObjectError
 
+log = logging.getLogger(__name__)
+
 
 def describe_progress(work: str) -> str | None:
-    """Return a line such as ``640/1960 images, 120/s, 11 s left``; None before the step began.
+    """Return a line such as ``640/1960 images, 120/s, 11 s left``; None if nothing can be read.
 
-    *work* is the folder of the step's attempt.
+    *work* is the folder of the step's attempt. It is empty before the step began; and an S3 that
+    does not answer ends no wait.
     """
     progress = _read(f"{work}/progress.json")
     if progress is None:
@@ -27,9 +31,14 @@ def describe_failure(work: str) -> str | None:
 
 
 def _read(uri: str) -> dict[str, Any] | None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
     from fruits.objects import read_json
 
     try:
         return read_json(uri)
     except MissingObjectError:
+        return None
+    except (BotoCoreError, ClientError, ValueError) as error:
+        log.warning("%s could not be read this time: %s", uri, error)
         return None

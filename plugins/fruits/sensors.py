@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
     from fruits.settings import Settings
 
+# Airflow measures a sensor's timeout with the clocks of its workers, which jump. A cluster's cap is
+# told by EMR's.
+NEVER = timedelta(days=365)
 # What only looks, and cancelling, may be sent again.
 PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}}
 
@@ -204,8 +207,9 @@ class StepSensor(Waiting, EmrStepSensor):
         if not (self.found or {}).get(self.wanted_by):
             raise AirflowSkipException(f"There is nothing to {self.step}.")
         settings = run_settings(context["params"])
-        self.timeout = settings.cap_minutes * 60
-        self._adopt_or_add(settings)
+        self.timeout = NEVER.total_seconds()
+        # Where a look is a process of its own, one that failed since the last is for `poke` to see.
+        self._adopt_or_add(settings, waited=context.get("task_reschedule_count", 0) > 0)
         tell_cluster(context, settings.region, settings.lake, self.job_flow_id, self.step_id)
         try:
             super().execute(context)
@@ -226,7 +230,6 @@ class StepSensor(Waiting, EmrStepSensor):
         if state in FAILED:
             raise self._failure(step, work)
         completed = state == "COMPLETED"
-        # The sensor's own timeout begins with the wait, the cap with the cluster.
         age = timedelta(0) if completed else cluster_age(self.hook.conn, self.job_flow_id)
         if age >= timedelta(minutes=settings.cap_minutes):
             raise AirflowSensorTimeout(
@@ -236,13 +239,16 @@ class StepSensor(Waiting, EmrStepSensor):
             )
         return completed
 
-    def _adopt_or_add(self, settings: Settings) -> None:
-        """Find this generation's step, or add it if there is none or it may be tried again."""
+    def _adopt_or_add(self, settings: Settings, *, waited: bool) -> None:
+        """Find this generation's step, or add it if there is none or it may be tried again.
+
+        It may be by a retry of the task: not while the same try of the task has *waited* for it.
+        """
         # A task that is cleared alone comes here without the look of await_cluster.
         end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
         seen = seen_steps(self.hook.conn, self.job_flow_id, self.step, self._batch(settings).id)
         newest = newest_try(seen, self.reserved["generation"])
-        if newest and (newest.state not in FAILED or newest.number >= self.tries):
+        if newest and (waited or newest.state not in FAILED or newest.number >= self.tries):
             self.log.info("Step %s is the one to wait for, it is %s", newest.id, newest.state)
             self.step_id, self.number = newest.id, newest.number
         else:

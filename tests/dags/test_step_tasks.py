@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.config import Config
 
 from fruits.claims import ClaimLostError
 from fruits.lifecycle import ClusterFailedError, create_cluster, emr_client, terminate_cluster
 from fruits.step_runs import SeenStep, StepFailedError, keep_alive, seen_steps
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr.server import EmrEndpoint
+from tests.chaos.faults import FaultProxy, throttling
 from tests.dags.task_support import context, create, reserve
 from tests.fruits.emr_support import POLL, REGION, cluster_state, step, step_state, until
 
@@ -28,9 +30,10 @@ def run_step(
     *,
     name: str = "featurize",
     last: bool = False,
+    looked: int = 0,
     **params: Any,
 ) -> dict[str, str]:
-    """Run a waiting task whose step is a shell *command*."""
+    """Run a waiting task whose step is a shell *command*; it has *looked* as often before."""
     from fruits.sensors import StepSensor
 
     def build(settings: Any, staged: Any, attempt: Any, model: str) -> dict[str, Any]:
@@ -49,7 +52,8 @@ def run_step(
         poke_interval=POLL,
         region_name=REGION,
     )
-    return task.execute(context(**params))  # type: ignore[arg-type]
+    given = context(**params) | {"task_reschedule_count": looked}
+    return task.execute(given)  # type: ignore[arg-type]
 
 
 def tries(emr: Any, cluster_id: str, token: str) -> list[SeenStep]:
@@ -118,6 +122,20 @@ def test_the_second_try_can_succeed(emr: Any, ready: Any) -> None:
     assert run_step(reserved, cluster_id, "true")["attempt"] == "1.2"
 
 
+def test_a_step_that_fails_between_two_looks_fails_the_task(emr: Any, ready: Any) -> None:
+    """Where each look is a process of its own, too: the second try is the task's retry's."""
+    reserved, cluster_id = ready("between")
+    failed = emr.add_job_flow_steps(
+        JobFlowId=cluster_id, Steps=[step("exit 1", "featurize between 1.1")]
+    )["StepIds"][0]
+    until(lambda: step_state(emr, cluster_id, failed) == "FAILED")
+
+    failure = _failure(reserved, cluster_id, "true", looked=3)
+
+    assert (failure.step_id, failure.transient) == (failed, True)
+    assert run_step(reserved, cluster_id)["attempt"] == "1.2"
+
+
 def test_the_last_step_takes_its_cluster_with_it(emr: Any, ready: Any) -> None:
     """Failed or not, nothing comes after it: the cluster ends, and only a clear helps."""
     reserved, cluster_id = ready("last-step")
@@ -164,6 +182,7 @@ def test_a_step_that_outlives_the_cap_is_cancelled(
     """The cap counts from the cluster's creation, by EMR's clock; an adopted step ends too."""
     from airflow.sdk.exceptions import AirflowSensorTimeout
 
+    monkeypatch.setenv("FRUITS_POLL_SECONDS", "1")
     passed = [0.0]
     services = {"AWS_ENDPOINT_URL_S3": cloud.storage.endpoint_url}
     folder, buckets = tmp_path / "emr", cloud.storage.folder
@@ -203,21 +222,19 @@ def test_a_task_of_an_older_generation_adds_nothing(emr: Any, ready: Any) -> Non
     assert tries(emr, cluster_id, "woken") == []
 
 
-def test_an_s3_that_does_not_answer_once_ends_no_wait(
-    emr: Any, ready: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_s3_that_does_not_answer_ends_no_wait(
+    emr: Any, ready: Any, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lease lasts for several looks: one that cannot renew it is no failure."""
-    from fruits import claims
-
+    """The lease lasts for several looks: one that reads and renews nothing is no failure."""
     reserved, cluster_id = ready("deaf")
-    answers = iter([None, ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")])
-    real = claims.renew_claim
+    step_id = emr.add_job_flow_steps(
+        JobFlowId=cluster_id, Steps=[step("sleep 1", "featurize deaf 1.1")]
+    )["StepIds"][0]
+    impatient = Config(retries={"total_max_attempts": 1})
+    with FaultProxy(cloud.storage.endpoint_url) as proxy:
+        client = boto3.client("s3", endpoint_url=proxy.url, config=impatient)
+        monkeypatch.setattr("fruits.objects.client", lambda _=None: client)
+        proxy.set_rules([throttling("s3")])
 
-    def renew(lake: str, its: Any) -> None:
-        if error := next(answers, None):
-            raise error
-        real(lake, its)
-
-    monkeypatch.setattr(claims, "renew_claim", renew)
-
-    assert run_step(reserved, cluster_id, "sleep 0.3")["attempt"] == "1.1"
+        assert run_step(reserved, cluster_id) == {"step_id": step_id, "attempt": "1.1"}
+        assert proxy.fired >= 2
