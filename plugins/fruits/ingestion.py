@@ -306,14 +306,24 @@ def switch_model(feature_model: str | None, *, accept_missing: bool) -> dict[str
 def terminate(settings: Settings, token: str) -> dict[str, Any]:
     """End every cluster of *token*, confirm it, and settle the ledger.
 
-    The lease ends first: from then on the watchdog ends the clusters too, should this die. Returns
+    The lease ends first: from then on the watchdog ends the clusters too, should this die. A lake
+    in which that cannot be written keeps no cluster alive; it fails the task at the end. Returns
     the clusters, their lifetimes (s), and the promises and costs of all generations of the token;
     the cost is None if it is not known yet, which fails nothing: the watchdog settles later.
     """
     from fruits.leases import end_lease
+
+    try:
+        end_lease(settings.lake, token)
+    finally:
+        done = _end_clusters(settings, token)
+    log.info(stories.ended(token, done))
+    return done
+
+
+def _end_clusters(settings: Settings, token: str) -> dict[str, Any]:
     from fruits.lifecycle import emr_client, find_clusters, lifetime, terminate_cluster
 
-    end_lease(settings.lake, token)
     client = emr_client(settings.region)
 
     def end(cluster_id: str) -> dict[str, Any] | None:
@@ -323,13 +333,11 @@ def terminate(settings: Settings, token: str) -> dict[str, Any]:
     # All at once: one that does not end must not keep the others alive.
     with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
         ended = [cluster for cluster in pool.map(end, found) if cluster]
-    done = {
+    return {
         "clusters": [cluster["Id"] for cluster in ended],
         "seconds": round(sum(lifetime(cluster) for cluster in ended), 1),
         **_settled(settings, client, token),
     }
-    log.info(stories.ended(token, done))
-    return done
 
 
 def _settled(settings: Settings, client: EMRClient, token: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import GENERATION_TAG, NODE_DISK_GB, TOKEN_TAG, cluster_name
-from fruits.costs import PriceTable, Usage, spent
+from fruits.costs import PriceTable, UnknownPriceError, Usage, spent
+from fruits.errors import FruitsError
 from fruits.ledger import Charge, Entry, settle
 from fruits.lifecycle import ENDED, lifetime, list_instances
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from mypy_boto3_emr.type_defs import ClusterTypeDef, InstanceTypeDef
 
 log = logging.getLogger(__name__)
+
+
+class UnsettledError(FruitsError):
+    """What some clusters cost cannot be worked out; field: entries."""
+
+    entries: tuple[str, ...]
+
 
 # The clocks of S3, which dates an entry, and of EMR, which dates its cluster, are two.
 SLACK = timedelta(hours=1)
@@ -33,22 +41,27 @@ def settle_entries(
 ) -> list[Entry]:
     """Settle those of *entries* that are open and whose token has no cluster left; return them.
 
-    *now* is S3's time. A token of which a cluster still lives stays charged at the worst case.
+    *now* is S3's time. A token of which a cluster still lives stays charged at the worst case. So
+    does one whose cost cannot be worked out: UnsettledError names them once all others are settled.
     """
     unsettled = [entry for entry in entries if entry.spent is None]
     if not unsettled:
         return []
     since = min(entry.reserved_at for entry in unsettled) - SLACK
     found = clusters_since(client, {entry.token for entry in unsettled}, since)
-    settled = []
+    settled, unknown = [], {}
     for entry in unsettled:
         clusters = found[entry.token]
         if any(cluster["Status"]["State"] not in ENDED for cluster in clusters):
             continue
         own = [one for one in clusters if _tags(one).get(GENERATION_TAG) == str(entry.generation)]
-        charges = [
-            charge(cluster, list_instances(client, cluster["Id"]), prices) for cluster in own
-        ]
+        try:
+            charges = [
+                charge(cluster, list_instances(client, cluster["Id"]), prices) for cluster in own
+            ]
+        except (UnknownPriceError, KeyError) as error:  # that of one keeps no other waiting
+            unknown[f"generation {entry.generation} of {entry.token}"] = str(error)
+            continue
         settled.append(settle(lake, entry, charges, settled_by, now))
         log.info(
             "Settled generation %d of %s: %.2f of the %.2f %s that were promised",
@@ -57,6 +70,12 @@ def settle_entries(
             settled[-1].charge,
             entry.worst_case,
             entry.currency,
+        )
+    if unknown:
+        raise UnsettledError(
+            f"There is no cost of {'; '.join(f'{name}: {why}' for name, why in unknown.items())}.",
+            "Until it is known they are charged at the worst case.",
+            entries=tuple(unknown),
         )
     return settled
 

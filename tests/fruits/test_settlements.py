@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 from fruits.clusters import GENERATION_TAG, TOKEN_TAG
 from fruits.costs import read_prices
 from fruits.ingestion import terminate
-from fruits.leases import read_lease
+from fruits.leases import lease_uri, read_lease
 from fruits.ledger import Entry, entry_uri, reserve
 from fruits.lifecycle import terminate_cluster
 from fruits.objects import delete, read_json, write_bytes
 from fruits.settings import Settings, load_settings
-from fruits.settlements import charge, settle_entries
+from fruits.settlements import UnsettledError, charge, settle_entries
 from local_cloud.cloud import LocalCloud
 from tests.fruits.emr_support import POLL, REGION, cluster_state, request, until
 from tests.fruits.lease_support import LAKE, grant
@@ -100,6 +101,17 @@ class TestTeardown:
         assert lease
         assert lease.ended
 
+    def test_a_lake_that_cannot_be_read_keeps_no_cluster_alive(self, emr: Any) -> None:
+        """The cluster ends although its lease is garbled; the teardown fails, and says why."""
+        promise("garbled")
+        write_bytes(lease_uri(LAKE, "garbled"), b"{not json")
+        live = create(emr, "garbled")
+
+        with pytest.raises(ValueError, match="property name"):
+            terminate(settings(), "garbled")
+
+        assert cluster_state(emr, live) == "TERMINATED"
+
     def test_each_generation_pays_for_its_own_clusters(self, emr: Any) -> None:
         """A run that was cleared has two promises; the answer has the sum of both."""
         first, second = promise("cleared", 1), promise("cleared", 2)
@@ -160,6 +172,24 @@ class TestSettling:
 
         assert settled == []
         assert kept(entry)["spent"] is None
+
+    def test_a_cost_that_nobody_knows_keeps_no_other_waiting(self, emr: Any) -> None:
+        """A type has left the price table: its entry stays at the worst, others are settled."""
+        unknown, known = promise("unknown"), promise("known")
+        rare = {"InstanceGroups": [MACHINE | {"InstanceType": "m5.2xlarge"}]}
+        for token, changes in (("unknown", {"Instances": rare}), ("known", {})):
+            terminate_cluster(emr, create(emr, token, **changes), poll=POLL)
+        prices = read_prices(REGION)
+        left = {name: price for name, price in prices.instances.items() if name != "m5.2xlarge"}
+        prices = replace(prices, instances=left)
+
+        with pytest.raises(UnsettledError, match="There is no price for m5") as failure:
+            settle_entries(
+                emr, LAKE, [unknown, known], prices, settled_by="me", now=datetime.now(UTC)
+            )
+
+        assert failure.value.entries == ("generation 1 of unknown",)
+        assert (kept(unknown)["spent"], kept(known)["settled_by"]) == (None, "me")
 
     def test_each_instance_is_charged_for_its_own_life(self) -> None:
         """A node that was replaced counts for its hour; one without an end lived to the last."""
