@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from fruits.errors import MissingObjectError
-from fruits.objects import list_uris, read_json_and_age, write_json
+from fruits.objects import exists, list_uris, read_json_and_age, write_json
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def read_lease(lake: str, token: str) -> Lease | None:
 
 def live_tokens(lake: str) -> list[str]:
     """Return the tokens whose lease is not over: their runs are in progress."""
-    tokens = [uri.rpartition("/")[2].removesuffix(".json") for uri in list_uris(f"{lake}/leases/")]
+    names = [uri.rpartition("/")[2] for uri in list_uris(f"{lake}/leases/")]
+    tokens = [name.removesuffix(".json") for name in names if name.endswith(".json")]
     leases = [read_lease(lake, token) for token in tokens]
     return [lease.token for lease in leases if lease and not lease.is_over]
 
@@ -69,12 +70,19 @@ def renew_lease(lake: str, token: str) -> None:
     lease = read_lease(lake, token)
     if lease and not lease.ended:
         _write(lake, lease)
+        if exists(_end_uri(lake, lease)):  # it was ended after it was read: that has the last word
+            _write(lake, replace(lease, ended=True))
 
 
 def end_lease(lake: str, token: str) -> None:
     """Let the lease of *token* end now: a cluster that is still alive is nobody's."""
     if lease := read_lease(lake, token):
+        write_json(_end_uri(lake, lease), {})  # first: a renewal under way looks for it afterwards
         _write(lake, replace(lease, ended=True))
+
+
+def _end_uri(lake: str, lease: Lease) -> str:
+    return f"{lake}/leases/{lease.token}.{lease.generation}.ended"
 
 
 def _write(lake: str, lease: Lease) -> None:

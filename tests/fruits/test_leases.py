@@ -80,12 +80,32 @@ def test_an_ended_lease_cannot_be_renewed(storage: ObjectStorage) -> None:
     assert lease.is_over
 
 
+def test_an_end_in_the_middle_of_a_renewal_has_the_last_word(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal that read the lease before it was ended, and writes it after, ends it itself."""
+    granted = grant()
+
+    def read_before_the_end(lake: str, token: str) -> Lease:
+        monkeypatch.undo()
+        end_lease(lake, token)
+        return granted
+
+    monkeypatch.setattr("fruits.leases.read_lease", read_before_the_end)
+    renew_lease(LAKE, "token")
+    lease = read_lease(LAKE, "token")
+
+    assert lease
+    assert lease.is_over
+
+
 def test_the_next_generation_has_a_lease_again(storage: ObjectStorage) -> None:
     """A run that is cleared gets a new claim, although its last one was ended."""
     grant()
     end_lease(LAKE, "token")
 
     grant(generation=2)
+    renew_lease(LAKE, "token")
     lease = read_lease(LAKE, "token")
 
     assert lease
