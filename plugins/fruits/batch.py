@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ from rich.markup import escape
 
 from fruits import ingestion, stories
 from fruits.batches import Attempt, Batch, batch_id
+from fruits.claims import keep_claim
 from fruits.errors import FruitsError
-from fruits.leases import renew_lease
 from fruits.lifecycle import await_cluster, create_cluster, emr_client
 from fruits.progress import describe_failure, describe_progress
 from fruits.reports import RunFacts, report_folder, write_report
@@ -33,6 +34,8 @@ from fruits.step_runs import run_step
 from fruits.terminal import Terminal
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from mypy_boto3_emr import EMRClient
 
 T = TypeVar("T")
@@ -284,7 +287,7 @@ class ShellRun:
 
     def _renew(self) -> None:
         """Say that the cluster is still wanted: else the watchdog ends it."""
-        renew_lease(self.settings.lake, self.batch)
+        keep_claim(self.settings.lake, self.answers["reserve_cluster"])
 
 
 def describe_components(fitted: dict[str, Any]) -> str:
@@ -305,9 +308,16 @@ def describe_quality(quality: dict[str, Any]) -> str:
     )
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run one batch; 0 if everything that was new is committed, and reported."""
     argparse.ArgumentParser(prog="python -m fruits.batch", description=__doc__).parse_args()
+    # A closed connection or a stopped container is a Ctrl-C: whoever goes ends the cluster.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     terminal, now = Terminal(), datetime.now(UTC)
     try:
         settings = load_settings()

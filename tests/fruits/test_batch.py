@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fruits.batch import ShellRun, _exit_code
+from fruits.batch import ShellRun, _exit_code, main
 from fruits.batches import Batch
 from fruits.lake import open_table
 from fruits.objects import read_bytes
@@ -90,3 +94,28 @@ def test_a_step_that_failed_is_told_although_its_cluster_could_not_be_ended(
     assert "The cluster may still run" in told
     assert told.index("may still run") < told.index("the weights are broken")
     assert run.states["terminate_cluster"] == "failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_go_ends_the_cluster_first(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A closed connection and a stopped container are as good as Ctrl-C."""
+    ended = []
+
+    def ingest(run: ShellRun) -> None:
+        with run._terminating():
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    monkeypatch.setattr(ShellRun, "ingest", ingest)
+    monkeypatch.setattr(ShellRun, "_terminate", lambda run: ended.append(run.batch))
+    monkeypatch.setattr(sys, "argv", ["fruits.batch"])
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert main() == 130
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    assert len(ended) == 1
