@@ -82,6 +82,8 @@ class SettingsError(FruitsError):
 
 # Each look at a cluster renews its lease: one that fails or comes late must not end the cluster.
 POLLS_PER_LEASE = 3
+# A cluster is idle from the end of a step to the look that sees it, and while that is committed.
+POLLS_PER_IDLE = 3
 
 BACKBONE = r"^[A-Z]\w+$"
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
@@ -273,6 +275,19 @@ class Settings(BaseSettings):
                 f"FRUITS_LEASE_MINUTES ({self.lease_minutes:g}) must be at least "
                 f"{POLLS_PER_LEASE * self.poll_seconds / 60:g}: {POLLS_PER_LEASE} times "
                 f"FRUITS_POLL_SECONDS ({self.poll_seconds:g} s), or a wanted cluster would be ended"
+            )
+        if self.idle_minutes * 60 < POLLS_PER_IDLE * self.poll_seconds:
+            yield (
+                f"FRUITS_IDLE_MINUTES ({self.idle_minutes}) must be at least "
+                f"{POLLS_PER_IDLE * self.poll_seconds / 60:g}: {POLLS_PER_IDLE} times "
+                f"FRUITS_POLL_SECONDS ({self.poll_seconds:g} s), or the cluster would end itself "
+                "between two steps"
+            )
+        lake = f"{self.lake}/"
+        if lake.startswith(self.images_uri) or self.images_uri.startswith(lake):
+            yield (
+                f"FRUITS_LAKE_URI ({self.lake_uri}) and FRUITS_IMAGES_URI ({self.images_uri}) must "
+                "not hold each other, or the lake's plots would be taken for photographs"
             )
         if self.cap_money > self.month_cap_money:
             yield (

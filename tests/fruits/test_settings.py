@@ -101,8 +101,20 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
             "FRUITS_IDLE_MINUTES (60) must be below FRUITS_CAP_MINUTES (60), or it would never ",
         ),
         (
-            {"poll_seconds": 600, "lease_minutes": 29.9},
+            {"poll_seconds": 600, "lease_minutes": 29.9, "idle_minutes": 30},
             "FRUITS_LEASE_MINUTES (29.9) must be at least 30: 3 times FRUITS_POLL_SECONDS (600 s)",
+        ),
+        (
+            {"poll_seconds": 300},
+            "FRUITS_IDLE_MINUTES (10) must be at least 15: 3 times FRUITS_POLL_SECONDS (300 s)",
+        ),
+        (
+            {"images_uri": "s3://fruits/", "lake_uri": "s3://fruits/lake"},
+            "FRUITS_LAKE_URI (s3://fruits/lake) and FRUITS_IMAGES_URI (s3://fruits/) must not hold",
+        ),
+        (
+            {"images_uri": "s3://fruits/lake/images/", "lake_uri": "s3://fruits/lake"},
+            "FRUITS_LAKE_URI (s3://fruits/lake) and FRUITS_IMAGES_URI (s3://fruits/lake/images/)",
         ),
         ({"cap_mony": 1}, "there is no setting FRUITS_CAP_MONY."),
         (
