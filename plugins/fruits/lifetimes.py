@@ -17,7 +17,7 @@ KEPT_OF_MODEL = (
 
 
 def goes_with_age(key: str) -> bool:
-    """Say whether the object *key* of the lake names or shows images and is of no lasting use.
+    """Say whether the object, at *key* under the lake, names or shows images, for no lasting use.
 
     What begins in a way that nothing here knows is somebody else's, and stays.
     """

@@ -71,7 +71,7 @@ def find_rubbish(catalog: Catalog, lake: str, before: datetime) -> Rubbish:
     files += (
         one
         for one in stored(f"{lake}/")
-        if one.modified < before and goes_with_age(split_uri(one.uri)[1])
+        if one.modified < before and goes_with_age(one.uri.removeprefix(f"{lake}/"))
     )
     return Rubbish(snapshots, tuple(files))
 

@@ -6,7 +6,8 @@ It knows tags, leases and the ledger, no run and no database: of all live cluste
 that carry our tag, and ends each whose lease is over, that is older than its cap, or that is not
 the newest of its token. It never touches a cluster without our tag. The clocks of EMR and S3 tell
 ages, not that of this machine. What cannot be read is no reason to end anything: a cluster whose
-lease is unreadable is kept until its cap, and the look fails at its end.
+lease is unreadable is kept until its cap, and the look fails at its end. (A neighbour's lake may be
+closed to us; its own watchdog looks at its leases.)
 
 What it found is written to the ledger. Where no run is left to do it, it settles what they cost.
 """
@@ -96,7 +97,7 @@ def _look(client: EMRClient, lake: str, problems: list[str]) -> list[Sighting]:
         with _noted(f"{cluster_id} cannot be described", problems):
             if seen := _sight(client, cluster_id, lake):
                 sightings.append(seen)
-                if seen.unreadable:
+                if seen.unreadable and seen.lake == lake:
                     problems.append(f"the lease of {cluster_id} cannot be read: {seen.unreadable}")
     return sightings
 

@@ -172,6 +172,21 @@ def test_a_removed_image_is_gone_after_the_retention(
     assert sweep(SETTINGS)["receipt"] is None
 
 
+def test_a_lake_in_a_folder_forgets_as_well(
+    catalog: Catalog, lake: Path, later: Callable[[int], None]
+) -> None:
+    """Lists and logs go with age wherever in its bucket the lake begins."""
+    log = f"{LAKE}/team/logs/j-1/stderr.gz"
+    write_bytes(log, b"Apple/1.jpg")
+    write_bytes(f"{LAKE}/team/leases/b.json", b"{}")
+
+    later(SETTINGS.retention_days + 1)
+    sweep(SETTINGS.model_copy(update={"lake_uri": f"{LAKE}/team"}))
+
+    assert not exists(log)
+    assert exists(f"{LAKE}/team/leases/b.json")
+
+
 def test_an_image_that_was_replaced_is_gone_after_the_retention(
     catalog: Catalog, lake: Path, orchard: Image, later: Callable[[int], None]
 ) -> None:

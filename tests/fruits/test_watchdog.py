@@ -172,6 +172,14 @@ class TestDeeds:
         assert watch(Settings())["findings"] == []
         assert not is_ending(emr, neighbour)
 
+    def test_a_neighbours_lease_that_cannot_be_read_is_its_own_matter(self, emr: Any) -> None:
+        """A role may read its own lake alone: the look does not fail, and the cluster is kept."""
+        write_bytes(lease_uri(f"{LAKE}/closed", "neighbour"), b"{not json")
+        neighbour = create(emr, lake=f"{LAKE}/closed", token="neighbour", cap="60")
+
+        assert watch(Settings())["findings"] == []
+        assert not is_ending(emr, neighbour)
+
     def test_a_cap_that_cannot_be_read_is_the_longest(self, emr: Any) -> None:
         """A tag that somebody garbled by hand neither ends a cluster nor frees it for ever."""
         from fruits.watchdog import _cap
