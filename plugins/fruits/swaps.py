@@ -108,9 +108,10 @@ def commit_once(table: Table, mark: Mark, plan: Callable[[Table], Swap]) -> Comm
         except Exception:
             # The answer may be lost although the commit went through: only the table knows.
             table.refresh()
-            if not mark.find(table):
+            if not (snapshot := mark.find(table)):
                 raise
             log.warning("The commit to %s went through although its answer was lost", name)
+            return committed(name, snapshot)
     raise CommitConflictError(
         f"Other writers changed {name} before each of {ATTEMPTS} attempts to commit.",
         "Look for what else writes to the table, then clear this task.",

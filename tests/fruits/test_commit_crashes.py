@@ -8,11 +8,13 @@ import shutil
 import sys
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 
+from fruits import swaps
 from fruits.commits import commit_features, commit_removals
 from fruits.component_commits import commit_components
 from fruits.errors import CommitConflictError
@@ -231,6 +233,30 @@ def test_a_commit_that_always_comes_second_gives_up(
 
     assert (refused.value.table, refused.value.attempts) == ("features", 5)
     assert open_table("features", catalog).metadata == before
+
+
+def test_an_answer_that_is_lost_at_the_last_attempt_is_a_commit(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four conflicts, then a commit whose answer never comes: it is made, and said to be."""
+    first_batch(catalog)
+    uris = second_batch(catalog)
+    make, outcomes = swaps._commit, iter([CommitFailedException("late")] * 4)
+
+    def commit_without_an_answer(*arguments: Any) -> None:
+        if conflict := next(outcomes, None):
+            raise conflict
+        make(*arguments)
+        raise ConnectionError("reset by peer")
+
+    monkeypatch.setattr(swaps, "_commit", commit_without_an_answer)
+
+    removed = commit_removals(catalog, uris[0], confirmed=True)
+
+    commit_features(catalog, *uris, max_quarantine_share=0.5)
+
+    assert removed.features
+    assert_consistent(catalog)
 
 
 def test_a_twin_that_commits_first_is_noticed(
