@@ -145,7 +145,9 @@ def _known(answer: Path) -> Weights | None:
     if not answer.exists():
         return None
     weights = Weights(**json.loads(answer.read_text()))
-    return weights if Path(weights.path).exists() else None
+    file = Path(weights.path)
+    # Its name may have got other bytes since.
+    return weights if file.exists() and _sha256(file) == weights.sha256 else None
 
 
 def _sha256(file: Path) -> str:

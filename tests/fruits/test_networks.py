@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from fruits.networks import (
 )
 from fruits.objects import write_json
 from fruits.settings import Settings
-from fruits.weights import Weights, WeightsError, publish_weights
+from fruits.weights import Weights, WeightsError, _known, publish_weights
 from local_cloud.s3 import ObjectStorage
 
 LAKE = "s3://fruits-lake"
@@ -161,3 +163,15 @@ def test_the_origin_is_written_when_it_is_news(
     assert origin is not None
     assert (origin.file, origin.sha256) == ("MobileNetV2.h5", "1" * 64)
     assert read_origin(LAKE, RESNET.feature_model) is None
+
+
+def test_what_is_known_of_a_file_is_not_believed_of_other_bytes(tmp_path: Path) -> None:
+    """The file that was described may have been replaced under its name since."""
+    file, answer = tmp_path / "w.h5", tmp_path / "answer.json"
+    file.write_bytes(b"old")
+    described = replace(MOBILE, path=str(file), sha256=hashlib.sha256(b"old").hexdigest())
+    answer.write_text(json.dumps(asdict(described)))
+
+    assert _known(answer) == described
+    file.write_bytes(b"new")
+    assert _known(answer) is None
