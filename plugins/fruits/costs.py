@@ -24,8 +24,9 @@ WATCHDOG_PERIOD = 10
 # Minutes after the cap that a promise covers: one period of the watchdog, and 5 in which it looks
 # and EMR ends the cluster.
 MARGIN = WATCHDOG_PERIOD + 5
-# EC2 bills no less than one minute.
+# Days for which a price table is warned of before it is refused.
 WARNED_DAYS = 60
+# EC2 bills no less than one minute.
 LEAST_SECONDS = 60
 
 
