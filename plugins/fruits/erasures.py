@@ -66,13 +66,14 @@ def erase(settings: Settings, keys: Sequence[str]) -> tuple[Receipt, str]:
     now, catalog = storage_time(settings.lake), open_catalog()
     ensure_tables(catalog)
     _refuse_runs(settings.lake)
-    for name in (*TABLES, "runs"):
+    for name in TABLES:
         refuse_held_snapshots(open_table(name, catalog))
     erasure = receipt_id(now)
     versions = delete_originals(settings.images_bucket, keys)
     rows = _erase_rows(catalog, keys, erasure)
-    # Younger than now, too: clocks differ, and this erasure's own commits are rubbish in part.
-    rubbish = find_rubbish(catalog, settings.lake, before=now + timedelta(days=1))
+    # Younger than now, too: clocks differ, and this erasure's own commits are rubbish in part. Not
+    # of `runs`: it names no image, and a run that has no lease any more may be writing to it.
+    rubbish = find_rubbish(catalog, settings.lake, now + timedelta(days=1), TABLES)
     _require_no_rows(catalog, keys)
     receipt = Receipt(
         erasure,

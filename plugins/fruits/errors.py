@@ -108,6 +108,14 @@ class CommittedFileError(FruitsError):
     uris: tuple[str, ...]
 
 
+class DeletedFilesError(FruitsError):
+    """Files were deleted between writing and committing them; fields: table, uris."""
+
+    transient = True
+    table: str
+    uris: tuple[str, ...]
+
+
 class UnreadableTableError(FruitsError):
     """A table holds what this package never writes; fields: table, uri."""
 

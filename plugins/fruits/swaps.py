@@ -18,7 +18,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from fruits.errors import CommitConflictError, CommittedFileError
+from fruits.errors import CommitConflictError, CommittedFileError, DeletedFilesError
 from fruits.lake import LakeFile, scan_files
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ def to_data_files(table: Table, files: Iterable[LakeFile]) -> tuple[DataFile, ..
 
 def _commit(table: Table, mark: Mark, swap: Swap) -> None:
     _refuse_committed(table, swap)
+    _refuse_deleted(table, swap)
     rows = {
         "fruits.rows-added": str(swap.rows_added),
         "fruits.rows-removed": str(swap.rows_removed),
@@ -156,6 +157,20 @@ def _refuse_committed(table: Table, swap: Swap) -> None:
             "Committed files are never written again: give the attempt a folder of its own.",
             table=table.name()[-1],
             uris=tuple(again),
+        )
+
+
+def _refuse_deleted(table: Table, swap: Swap) -> None:
+    lost = sorted(
+        file.file_path for file in swap.added if not table.io.new_input(file.file_path).exists()
+    )
+    if lost:
+        raise DeletedFilesError(
+            f"{len(lost)} files for {table.name()[-1]} were deleted before they were committed, "
+            f"{lost[0]} among them.",
+            "An image was erased meanwhile? Clear this task; if it fails again, the step, too.",
+            table=table.name()[-1],
+            uris=tuple(lost),
         )
 
 

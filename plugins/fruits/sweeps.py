@@ -56,7 +56,9 @@ class Rubbish:
     files: tuple[Stored, ...]
 
 
-def find_rubbish(catalog: Catalog, lake: str, before: datetime) -> Rubbish:
+def find_rubbish(
+    catalog: Catalog, lake: str, before: datetime, tables: Iterable[str] = tuple(SCHEMAS)
+) -> Rubbish:
     """Expire the snapshots made *before* then; return them and all as old that nothing needs.
 
     Raises LostFilesError if a table misses files that it needs: then this does not understand the
@@ -64,7 +66,7 @@ def find_rubbish(catalog: Catalog, lake: str, before: datetime) -> Rubbish:
     """
     snapshots: dict[str, int] = {}
     files: list[Stored] = []
-    for name in SCHEMAS:
+    for name in tables:
         snapshots[name], unneeded = _unneeded(open_table(name, catalog), before)
         files += unneeded
     files += stale_statistics(catalog, lake)

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.table import Table
 
 from fruits import swaps
 from fruits.commits import commit_features, commit_removals
 from fruits.component_commits import commit_components
-from fruits.errors import CommitConflictError
+from fruits.errors import CommitConflictError, DeletedFilesError
 from fruits.lake import ensure_tables, open_catalog, open_table, read
 from local_cloud.s3 import ObjectStorage
 from tests.fruits.lake_support import (
@@ -256,6 +257,27 @@ def test_an_answer_that_is_lost_at_the_last_attempt_is_a_commit(
     commit_features(catalog, *uris, max_quarantine_share=0.5)
 
     assert removed.features
+    assert_consistent(catalog)
+
+
+def test_files_that_were_deleted_are_not_committed(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure took a file for rubbish before its commit: the table never names it."""
+    first_batch(catalog)
+    uris = second_batch(catalog)
+
+    def sweep_too_soon(table: Table, swap: swaps.Swap) -> None:
+        table.io.delete(swap.added[0].file_path)
+
+    with monkeypatch.context() as erasing:
+        erasing.setattr(swaps, "_refuse_committed", sweep_too_soon)
+        with pytest.raises(DeletedFilesError) as refused:
+            commit_removals(catalog, uris[0], confirmed=True)
+
+    assert (refused.value.table, refused.value.transient) == ("features", True)
+    commit_removals(catalog, uris[0], confirmed=True)
+    commit_features(catalog, *uris, max_quarantine_share=0.5)
     assert_consistent(catalog)
 
 
