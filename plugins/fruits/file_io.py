@@ -9,11 +9,11 @@ reads and writes.
 from __future__ import annotations
 
 import io
-import random
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pyarrow import PythonFile
+from pyarrow import BufferReader
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from pyiceberg.io import InputFile, OutputFile
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from pyiceberg.io import InputStream, OutputStream
 
 MAX_ATTEMPTS = 10
-# Arrow's words when an error's body did not fit into the range.
-CUT_OFF = "Failed to flush response stream"
+# Bytes of a data file that is read as a whole. Its columns are often shorter than an error's body.
+SMALL = 8 << 20
 # What Iceberg reads and writes as a whole: table metadata, manifest lists, manifests.
 WHOLE = (".json", ".avro")
 
 
 class PatientFileIO(PyArrowFileIO):
-    """Metadata as whole objects, through the package's own client; data through a patient Arrow.
+    """Metadata and small data files as whole objects, through the package's own client.
+
+    Larger data files through Arrow, made patient.
 
     The endpoint of metadata is that of the environment (AWS_ENDPOINT_URL_S3), as everywhere else.
     """
@@ -42,7 +44,7 @@ class PatientFileIO(PyArrowFileIO):
         if _is_whole(location):
             return WholeObject(location)
         arrows = super().new_input(location)
-        return PatientInput(arrows) if location.startswith("s3://") else arrows
+        return DataObject(arrows) if location.startswith("s3://") else arrows
 
     def new_output(self, location: str) -> Any:
         """Return the file to write at *location*."""
@@ -71,8 +73,8 @@ class PatientFileIO(PyArrowFileIO):
         )
 
 
-class PatientInput(InputFile):
-    """A data file, whose ranges are asked for again where Arrow gives up after an error's body."""
+class DataObject(InputFile):
+    """A data file: all of a small one is one GET; of others Arrow reads ranges, side by side."""
 
     def __init__(self, arrows: InputFile) -> None:
         super().__init__(arrows.location)
@@ -88,8 +90,11 @@ class PatientInput(InputFile):
 
     def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002  (it always is)
         """Return the file, for random access; FileNotFoundError if there is no such object."""
-        file: InputStream = PythonFile(_Ranges(self._arrows.open()), mode="r")
-        return file
+        with _file_errors():
+            if objects.size(self.location) > SMALL:
+                return self._arrows.open()
+            small: InputStream = BufferReader(objects.read_bytes(self.location))
+            return small
 
 
 class WholeObject(InputFile, OutputFile):
@@ -121,59 +126,21 @@ class WholeObject(InputFile, OutputFile):
         return self
 
     def _content(self) -> bytes:
-        try:
+        with _file_errors():
             return objects.read_bytes(self.location)
-        except MissingObjectError as error:
-            raise FileNotFoundError(str(error)) from error
+
+
+@contextmanager
+def _file_errors() -> Iterator[None]:
+    """Say of an object that is not there what is said of files."""
+    try:
+        yield
+    except MissingObjectError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 def _is_whole(location: str) -> bool:
     return location.startswith("s3://") and location.endswith(WHOLE)
-
-
-class _Ranges(io.RawIOBase):
-    """Reads Arrow's *file* range by range."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__()
-        self._file, self._position = file, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size()}
-        self._position = begin[whence] + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._file.size() - self._position)
-        wanted = left if size is None or size < 0 else min(size, left)
-        content = self._read(wanted)
-        self._position += len(content)
-        return content
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def _read(self, size: int) -> bytes:
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                content: bytes = self._file.read_at(size, self._position)
-            except OSError as error:
-                if attempt == MAX_ATTEMPTS or CUT_OFF not in str(error):
-                    raise
-                time.sleep(random.uniform(0.05, 0.1) * 2**attempt)  # noqa: S311  (spreads requests)
-            else:
-                return content
-        raise AssertionError("a range is asked for at least once")
 
 
 class _Writing(io.BytesIO):

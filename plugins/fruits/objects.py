@@ -160,6 +160,17 @@ def exists(uri: str, region: str | None = None) -> bool:
     return True
 
 
+def size(uri: str) -> int:
+    """Return the length in bytes of *uri*; MissingObjectError if there is none."""
+    bucket, key = split_uri(uri)
+    try:
+        return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ABSENT:
+            raise missing(uri) from error
+        raise
+
+
 def upload(path: Path, uri: str) -> None:
     """Write the local file to *uri*, in parts when it is large."""
     bucket, key = split_uri(uri)
