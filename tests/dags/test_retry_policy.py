@@ -88,6 +88,7 @@ def test_what_may_pass_is_said_by_the_class() -> None:
 
     assert transient == {
         "CommitConflictError",
+        "DeletedFilesError",
         "ListingError",
         "UndeletedError",
         "WaitTimeoutError",
