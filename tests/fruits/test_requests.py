@@ -95,7 +95,8 @@ def combinations(grid: dict[str, list[Any]]) -> Iterator[Settings]:
         chosen = dict(zip(grid, values, strict=True))
         if chosen.get("idle_minutes", 0) < chosen.get("cap_minutes", 1):
             groups = chosen.pop("network", {}) | chosen.pop("encryption", {})
-            yield Settings(**groups, **chosen)
+            # Looks that are frequent enough for an idle limit of a minute.
+            yield Settings(poll_seconds=5, **groups, **chosen)
 
 
 def test_every_cluster_request_fits_the_service_model() -> None:
