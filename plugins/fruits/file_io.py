@@ -9,8 +9,6 @@ reads and writes.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pyarrow import BufferReader
@@ -41,10 +39,9 @@ class PatientFileIO(PyArrowFileIO):
 
     def new_input(self, location: str) -> Any:
         """Return the file to read at *location*."""
-        if _is_whole(location):
+        if _is_whole(location) or _is_small(location):
             return WholeObject(location)
-        arrows = super().new_input(location)
-        return DataObject(arrows) if location.startswith("s3://") else arrows
+        return super().new_input(location)
 
     def new_output(self, location: str) -> Any:
         """Return the file to write at *location*."""
@@ -73,36 +70,12 @@ class PatientFileIO(PyArrowFileIO):
         )
 
 
-class DataObject(InputFile):
-    """A data file: all of a small one is one GET; of others Arrow reads ranges, side by side."""
-
-    def __init__(self, arrows: InputFile) -> None:
-        super().__init__(arrows.location)
-        self._arrows = arrows
-
-    def __len__(self) -> int:
-        """Return the length in bytes."""
-        return len(self._arrows)
-
-    def exists(self) -> bool:
-        """Say whether the object is there."""
-        return self._arrows.exists()
-
-    def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002  (it always is)
-        """Return the file, for random access; FileNotFoundError if there is no such object."""
-        with _file_errors():
-            if objects.size(self.location) > SMALL:
-                return self._arrows.open()
-            small: InputStream = BufferReader(objects.read_bytes(self.location))
-            return small
-
-
 class WholeObject(InputFile, OutputFile):
     """An object that is read with one GET and written with one PUT."""
 
     def __len__(self) -> int:
         """Return the length in bytes."""
-        return len(self._content())
+        return objects.size(self.location)
 
     def exists(self) -> bool:
         """Say whether the object is there."""
@@ -110,7 +83,8 @@ class WholeObject(InputFile, OutputFile):
 
     def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002  (it always is)
         """Return the content as a stream; FileNotFoundError if there is no such object."""
-        return io.BytesIO(self._content())
+        content: InputStream = BufferReader(self._content())
+        return content
 
     def create(self, overwrite: bool = False) -> OutputStream:
         """Return a stream that writes the object when it is closed.
@@ -126,21 +100,21 @@ class WholeObject(InputFile, OutputFile):
         return self
 
     def _content(self) -> bytes:
-        with _file_errors():
+        try:
             return objects.read_bytes(self.location)
-
-
-@contextmanager
-def _file_errors() -> Iterator[None]:
-    """Say of an object that is not there what is said of files."""
-    try:
-        yield
-    except MissingObjectError as error:
-        raise FileNotFoundError(str(error)) from error
+        except MissingObjectError as error:
+            raise FileNotFoundError(str(error)) from error
 
 
 def _is_whole(location: str) -> bool:
     return location.startswith("s3://") and location.endswith(WHOLE)
+
+
+def _is_small(location: str) -> bool:
+    try:
+        return location.startswith("s3://") and objects.size(location) <= SMALL
+    except MissingObjectError:
+        return False  # for whoever opens it to find out
 
 
 class _Writing(io.BytesIO):

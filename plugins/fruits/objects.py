@@ -148,27 +148,24 @@ def write_html(uri: str, content: str) -> None:
     client().put_object(Bucket=bucket, Key=key, Body=content.encode(), ContentType=kind)
 
 
-def exists(uri: str, region: str | None = None) -> bool:
-    """Say whether there is an object *uri*."""
-    bucket, key = split_uri(uri)
-    try:
-        client(region).head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ABSENT:
-            return False
-        raise
-    return True
-
-
-def size(uri: str) -> int:
+def size(uri: str, region: str | None = None) -> int:
     """Return the length in bytes of *uri*; MissingObjectError if there is none."""
     bucket, key = split_uri(uri)
     try:
-        return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+        return client(region).head_object(Bucket=bucket, Key=key)["ContentLength"]
     except ClientError as error:
         if error.response["Error"]["Code"] in ABSENT:
             raise missing(uri) from error
         raise
+
+
+def exists(uri: str, region: str | None = None) -> bool:
+    """Say whether there is an object *uri*."""
+    try:
+        size(uri, region)
+    except MissingObjectError:
+        return False
+    return True
 
 
 def upload(path: Path, uri: str) -> None:

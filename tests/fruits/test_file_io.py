@@ -103,7 +103,7 @@ def test_a_footer_is_read_with_patience(catalog: Catalog, proxy: FaultProxy) -> 
         pq.write_table(rows, stream)
     proxy.set_rules([throttling("s3", 0.3)])
 
-    for _ in range(8):
+    for _ in range(20):
         with files.new_input(f"{PLACE}rows.parquet").open() as stream:
             assert pq.read_table(stream).num_rows == 10_000
     assert proxy.fired
