@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import obstore
 from obstore.exceptions import (
@@ -57,28 +57,33 @@ class ReadFailed(Exception):  # noqa: N818  (reads as a sentence in a log)
         self.bucket, self.key, self.response = bucket, key, response
 
 
-class AccessDenied(ReadFailed):
+class Refused(ReadFailed):
+    """S3 would refuse an image again: *trouble* says why, *way_out* what to do."""
+
+    trouble: ClassVar[str]
+    way_out: ClassVar[str]
+
+    def __init__(self, bucket: str, key: str, response: str) -> None:
+        message = f"{self.trouble} s3://{bucket}/{key!r}: {response}. {self.way_out}"
+        Exception.__init__(self, message)
+        self.bucket, self.key, self.response = bucket, key, response
+
+
+class AccessDenied(Refused):
     """The role may not read the image."""
 
-    def __init__(self, bucket: str, key: str, response: str) -> None:
-        Exception.__init__(
-            self,
-            f"access denied on s3://{bucket}/{key!r}: {response}. Allow s3:GetObject on this bucket"
-            " to the cluster's instance profile",
-        )
-        self.bucket, self.key, self.response = bucket, key, response
+    trouble = "access denied on"
+    way_out = "Allow s3:GetObject on this bucket to the cluster's instance profile"
 
 
-class Archived(ReadFailed):
+class Archived(Refused):
     """The image lies in an archive, from which it has to be restored before it can be read."""
 
-    def __init__(self, bucket: str, key: str, response: str) -> None:
-        Exception.__init__(
-            self,
-            f"s3://{bucket}/{key!r} is archived: {response}. Restore it (aws s3api restore-object),"
-            " or move what is archived out of the prefix of the images",
-        )
-        self.bucket, self.key, self.response = bucket, key, response
+    trouble = "cannot read the archived"
+    way_out = (
+        "Restore it (aws s3api restore-object), or move what is archived out of the prefix of the"
+        " images"
+    )
 
 
 class _TryAgain(Exception):  # noqa: N818
@@ -103,8 +108,8 @@ class Fetcher:
     def fetch(self, uri: str, etag: str, size: int) -> bytes:
         """Return the *size* bytes of the version *etag* (unquoted) of the object *uri*.
 
-        Raises Changed if there is another version or none, AccessDenied or Archived at once, and
-        ReadFailed if there is no such bucket, or when the last attempt failed too.
+        Raises Changed if there is another version or none, Refused at once, and ReadFailed if there
+        is no such bucket, or when the last attempt failed too.
         """
         bucket, key = split_uri(uri)
         get = _get_plain if plain(key) else _get_odd

@@ -87,7 +87,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     """Return the pixels of the image file in *data*; UndecodableImage says why there are none."""
     if not data:
         raise UndecodableImage("empty", "the object has no bytes")
-    with _open(data) as image, _hostile_bytes():
+    with _hostile_bytes(), _open(data) as image:
         width, height = image.size
         _refuse_size(width, height, max_pixels)
         _refuse_scans(image, data)
@@ -126,8 +126,6 @@ def _refuse_memory(image: ImageFile.ImageFile, needed: int, limit: int) -> None:
 def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=READABLE)
-    except MemoryError:
-        raise
     except UnidentifiedImageError:
         kind = unsupported_kind(data)
         if kind:
@@ -136,8 +134,6 @@ def _open(data: bytes) -> ImageFile.ImageFile:
             message = "starts like an image, but its header is cut off or damaged"
             raise UndecodableImage("corrupt", message) from None
         raise UndecodableImage("not_an_image", f"no image format begins {data[:16]!r}") from None
-    except Exception as error:  # plugins raise what they like on hostile headers
-        raise _corrupt(error) from error
 
 
 @contextmanager
@@ -149,7 +145,7 @@ def _hostile_bytes() -> Iterator[None]:
         raise  # the former is the machine's trouble, and not the image's fault
     except NoDefinedColours as error:
         raise UndecodableImage("unsupported", str(error)) from None
-    except Exception as error:
+    except Exception as error:  # plugins raise what they like
         raise _corrupt(error) from error
 
 

@@ -128,7 +128,7 @@ def test_an_answer_that_never_comes_is_asked_for_again(unreliable, key, monkeypa
 @pytest.mark.parametrize("key", ["403/archived.jpg", "403//archived.jpg"])
 def test_an_archived_image_says_how_to_restore_it(unreliable, key):
     """S3 answers with the status of a missing permission, but no permission would help."""
-    with pytest.raises(Archived, match=r"is archived.*restore-object"):
+    with pytest.raises(Archived, match=r"the archived s3://bucket/'403.*restore-object"):
         fetch(key)
     assert unreliable.requests == 1
 
