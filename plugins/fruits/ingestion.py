@@ -317,7 +317,6 @@ def terminate(settings: Settings, token: str) -> dict[str, Any]:
         end_lease(settings.lake, token)
     finally:
         done = _end_clusters(settings, token)
-    log.info(stories.ended(token, done))
     return done
 
 
@@ -333,11 +332,13 @@ def _end_clusters(settings: Settings, token: str) -> dict[str, Any]:
     # All at once: one that does not end must not keep the others alive.
     with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
         ended = [cluster for cluster in pool.map(end, found) if cluster]
-    return {
+    done = {
         "clusters": [cluster["Id"] for cluster in ended],
         "seconds": round(sum(lifetime(cluster) for cluster in ended), 1),
         **_settled(settings, client, token),
     }
+    log.info(stories.ended(token, done))
+    return done
 
 
 def _settled(settings: Settings, client: EMRClient, token: str) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def end_lease(lake: str, token: str) -> None:
 
 
 def _end_uri(lake: str, lease: Lease) -> str:
+    """Return where it is said that the generation was ended, which no renewal writes."""
     return f"{lake}/leases/{lease.token}.{lease.generation}.ended"
 
 
