@@ -53,7 +53,7 @@ def test_checkov_has_nothing_against_it(tools: Path) -> None:
 
 @pytest.mark.aws_tools
 def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
-    """The real wheelhouse, without a network, in 60 s; a second time in less than one."""
+    """The real wheelhouse, without a network, in 60 s; a second time it installs nothing."""
     lock = LOCKS[Engine.LITERT]
     digest = lock_sha256(lock)
     wheels = tools / "wheelhouses" / digest
@@ -62,15 +62,14 @@ def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
     assert without_network(), "this kernel lets nobody run a program without a network"
 
-    took = []
-    for _ in range(2):
-        started = time.monotonic()
-        done = node.run(digest, str(wheels))
-        took.append(time.monotonic() - started)
-        assert done.returncode == 0, done.stderr
+    started = time.monotonic()
+    done = node.run(digest, str(wheels))
+    took = time.monotonic() - started
+    again = node.run(digest, str(wheels))
 
-    assert took[0] < 60
-    assert took[1] < 1
+    assert done.returncode == 0, done.stderr
+    assert took < 60
+    assert (again.returncode, "nothing to install" in again.stdout) == (0, True)
     assert node.python("import ai_edge_litert, numpy, obstore, pandas, pyarrow; print('ready')")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from fruits.leases import Lease, grant_lease
@@ -15,10 +16,15 @@ class TaskInstance:
 
     def __init__(self) -> None:
         self.links: dict[str, Any] = {}
+        self.first_look: datetime | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep a value."""
         self.links[key] = value
+
+    def get_first_reschedule_date(self, _context: Any) -> datetime | None:
+        """Return when the task was put off for the first time."""
+        return self.first_look
 
 
 def context(**params: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,14 @@ def run_step(
     *,
     name: str = "featurize",
     last: bool = False,
-    looked: int = 0,
+    first_look: datetime | None = None,
     **params: Any,
 ) -> dict[str, str]:
-    """Run a waiting task whose step is a shell *command*; it has *looked* as often before."""
+    """Run a waiting task whose step is a shell *command*.
+
+    With *first_look*, by the clock of a worker, this is one of its later looks, each of which is a
+    process of its own.
+    """
     from fruits.sensors import StepSensor
 
     def build(settings: Any, staged: Any, attempt: Any, model: str) -> dict[str, Any]:
@@ -51,9 +56,19 @@ def run_step(
         job_flow_id=cluster_id,
         poke_interval=POLL,
         region_name=REGION,
+        mode="reschedule" if first_look else "poke",
     )
-    given = context(**params) | {"task_reschedule_count": looked}
+    given = context(**params) | {"task_reschedule_count": 1 if first_look else 0}
+    given["ti"].first_look = first_look
     return task.execute(given)  # type: ignore[arg-type]
+
+
+def added(emr: Any, cluster_id: str, command: str, name: str, state: str = "") -> str:
+    """Add a step as an earlier task did, wait until it has the *state*, if any; return its id."""
+    request = step(command, name)
+    step_id: str = emr.add_job_flow_steps(JobFlowId=cluster_id, Steps=[request])["StepIds"][0]
+    until(lambda: not state or step_state(emr, cluster_id, step_id) == state)
+    return step_id
 
 
 def tries(emr: Any, cluster_id: str, token: str) -> list[SeenStep]:
@@ -94,11 +109,9 @@ def test_a_completed_step_is_adopted(emr: Any, ready: Any) -> None:
 def test_a_live_step_is_adopted(emr: Any, ready: Any) -> None:
     """The task that added it was killed; its retry waits for the same step."""
     reserved, cluster_id = ready("alive")
-    added = emr.add_job_flow_steps(
-        JobFlowId=cluster_id, Steps=[step("sleep 0.5", "featurize alive 1.1")]
-    )["StepIds"]
+    live = added(emr, cluster_id, "sleep 0.5", "featurize alive 1.1")
 
-    assert run_step(reserved, cluster_id)["step_id"] == added[0]
+    assert run_step(reserved, cluster_id)["step_id"] == live
 
 
 def test_a_failed_step_has_one_more_try_on_the_same_cluster(emr: Any, ready: Any) -> None:
@@ -125,12 +138,9 @@ def test_the_second_try_can_succeed(emr: Any, ready: Any) -> None:
 def test_a_step_that_fails_between_two_looks_fails_the_task(emr: Any, ready: Any) -> None:
     """Where each look is a process of its own, too: the second try is the task's retry's."""
     reserved, cluster_id = ready("between")
-    failed = emr.add_job_flow_steps(
-        JobFlowId=cluster_id, Steps=[step("exit 1", "featurize between 1.1")]
-    )["StepIds"][0]
-    until(lambda: step_state(emr, cluster_id, failed) == "FAILED")
+    failed = added(emr, cluster_id, "exit 1", "featurize between 1.1", "FAILED")
 
-    failure = _failure(reserved, cluster_id, "true", looked=3)
+    failure = _failure(reserved, cluster_id, "true", first_look=datetime.now(UTC))
 
     assert (failure.step_id, failure.transient) == (failed, True)
     assert run_step(reserved, cluster_id)["attempt"] == "1.2"
@@ -149,10 +159,7 @@ def test_the_last_step_takes_its_cluster_with_it(emr: Any, ready: Any) -> None:
 def test_a_new_generation_leaves_no_old_step_running(emr: Any, ready: Any) -> None:
     """The run was cleared while its step ran: the old step ends before the new one begins."""
     _, cluster_id = ready("cleared")
-    old = emr.add_job_flow_steps(
-        JobFlowId=cluster_id, Steps=[step("sleep 300", "featurize cleared 1.1")]
-    )["StepIds"][0]
-    until(lambda: step_state(emr, cluster_id, old) == "RUNNING")
+    old = added(emr, cluster_id, "sleep 300", "featurize cleared 1.1", "RUNNING")
 
     answer = run_step(reserve("cleared", 2), cluster_id)
 
@@ -163,10 +170,7 @@ def test_a_new_generation_leaves_no_old_step_running(emr: Any, ready: Any) -> No
 def test_a_last_step_that_is_cleared_finds_its_cluster_alive(emr: Any, ready: Any) -> None:
     """The cluster was told to end after the old one, but gets the new one before it ends."""
     _, cluster_id = ready("cleared-last")
-    old = emr.add_job_flow_steps(
-        JobFlowId=cluster_id, Steps=[step("sleep 300", "pca cleared-last 1.1")]
-    )["StepIds"][0]
-    until(lambda: step_state(emr, cluster_id, old) == "RUNNING")
+    old = added(emr, cluster_id, "sleep 300", "pca cleared-last 1.1", "RUNNING")
     keep_alive(emr, cluster_id, alive=False)
 
     answer = run_step(reserve("cleared-last", 2), cluster_id, name="pca", last=True)
@@ -190,17 +194,26 @@ def test_a_step_that_outlives_the_cap_is_cancelled(
         monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", server.endpoint_url)
         reserved, emr = reserve("hanging"), emr_client(REGION)
         cluster_id = create(reserved)
-        step_id = emr.add_job_flow_steps(
-            JobFlowId=cluster_id,
-            Steps=[step("sleep 300", "featurize hanging 1.1")],  # type: ignore[list-item]
-        )["StepIds"][0]
-        until(lambda: step_state(emr, cluster_id, step_id) == "RUNNING")
+        step_id = added(emr, cluster_id, "sleep 300", "featurize hanging 1.1", "RUNNING")
         passed[0] = 121
 
         with pytest.raises(AirflowSensorTimeout, match="cap of 2 minutes"):
             run_step(reserved, cluster_id, cap_minutes=2, idle_minutes=1)
 
         until(lambda: step_state(emr, cluster_id, step_id) == "CANCELLED")
+
+
+def test_a_workers_clock_that_jumps_ends_no_wait(emr: Any, ready: Any) -> None:
+    """It seems to have waited for longer than the longest cap, and looks again all the same."""
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    reserved, cluster_id = ready("jumped")
+    step_id = added(emr, cluster_id, "sleep 300", "featurize jumped 1.1", "RUNNING")
+
+    with pytest.raises(AirflowRescheduleException):
+        run_step(reserved, cluster_id, first_look=datetime.now(UTC) - timedelta(days=3))
+
+    assert step_state(emr, cluster_id, step_id) == "RUNNING"
 
 
 def test_no_step_is_added_to_a_cluster_that_ends(emr: Any, ready: Any) -> None:
@@ -227,9 +240,7 @@ def test_an_s3_that_does_not_answer_ends_no_wait(
 ) -> None:
     """The lease lasts for several looks: one that reads and renews nothing is no failure."""
     reserved, cluster_id = ready("deaf")
-    step_id = emr.add_job_flow_steps(
-        JobFlowId=cluster_id, Steps=[step("sleep 1", "featurize deaf 1.1")]
-    )["StepIds"][0]
+    step_id = added(emr, cluster_id, "sleep 1", "featurize deaf 1.1")
     impatient = Config(retries={"total_max_attempts": 1})
     with FaultProxy(cloud.storage.endpoint_url) as proxy:
         client = boto3.client("s3", endpoint_url=proxy.url, config=impatient)

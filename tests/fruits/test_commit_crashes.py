@@ -253,7 +253,6 @@ def test_an_answer_that_is_lost_at_the_last_attempt_is_a_commit(
     monkeypatch.setattr(swaps, "_commit", commit_without_an_answer)
 
     removed = commit_removals(catalog, uris[0], confirmed=True)
-
     commit_features(catalog, *uris, max_quarantine_share=0.5)
 
     assert removed.features
