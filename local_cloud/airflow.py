@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ PROCESSES = {
 PARSED_ONCE = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
 
 HOME = Path(__file__).resolve().parents[1]  # of this package, for `python -m`
+LOCAL_SETTINGS = Path(__file__).with_name("airflow_local_settings.py")
 
 # Seconds. SQLite lets one process write at a time, and a scheduler whose write finds the database
 # locked at last ends: the default of 5 s may pass where many processes share two cores.
@@ -89,7 +91,9 @@ class LocalAirflow:
 
     def start(self, timeout: float = 120) -> Self:
         """Migrate the database, start the processes, return once all are healthy (*timeout* s)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "config"
+        config.mkdir(parents=True, exist_ok=True)
+        shutil.copy(LOCAL_SETTINGS, config)
         self._migrate()
         try:
             for name, arguments in PROCESSES.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from local_cloud import airflow as local_airflow
+from local_cloud import airflow_local_settings
 from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
 from tests.local_cloud.living import lives, session_of
 
@@ -119,3 +122,31 @@ def test_processes_wait_for_each_others_writes(tmp_path: Path) -> None:
 
     assert waits == 1000 * WRITE_PATIENCE
     assert (tmp_path / "a home" / "airflow.db").exists()
+
+
+def test_all_processes_have_the_local_settings(airflow: LocalAirflow) -> None:
+    """Airflow finds them in its home, so that a command from a shell has them, too."""
+    with airflow:
+        copied = airflow.folder / "config" / "airflow_local_settings.py"
+
+        assert copied.read_bytes() == Path(airflow_local_settings.__file__).read_bytes()
+
+
+def test_who_reads_in_a_savepoint_can_write_afterwards(tmp_path: Path) -> None:
+    """Nobody writes in between; Airflow asks for a backfill so, and would be refused at once."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'airflow.db'}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        connection.exec_driver_sql("CREATE TABLE runs (id)")
+
+    with engine.begin() as ours, closing(sqlite3.connect(tmp_path / "airflow.db", 0)) as others:
+        with ours.begin_nested():
+            assert not ours.exec_driver_sql("SELECT id FROM runs").all()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                others.execute("INSERT INTO runs VALUES ('scheduled')")
+            ours.exec_driver_sql("INSERT INTO runs VALUES ('backfill')")
+        with ours.begin_nested():  # in the transaction that has begun
+            ours.exec_driver_sql("INSERT INTO runs VALUES ('backfill')")
+
+    with engine.connect() as connection:
+        assert len(connection.exec_driver_sql("SELECT id FROM runs").all()) == 2
