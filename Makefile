@@ -154,7 +154,7 @@ bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers
 	@$(if $(SCENARIOS),,$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json)
 
 .PHONY: bench-quick
-bench-quick: input $(PEERS)/.ready  ## The same with few images, once each (about 5 minutes)
+bench-quick: input $(PEERS)/.ready  ## Step, reading and sensing with few images, once each (about 5 minutes)
 	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images "$(IMAGES)" \
 	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
 	@$(BIN)/python -m benchmarks.bench_sensing --keys 100000 --repeat 1 --output var/bench/sensing-quick.json
@@ -186,7 +186,7 @@ lint: $(READY)  ## Check style, types and shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/shellcheck bootstrap/node/*.sh docker/*.sh
+	@$(BIN)/shellcheck .ci/run bootstrap/node/*.sh docker/*.sh docker/stand_in/*.sh
 
 # --- AWS: docs/aws.md walks through it -----------------------------------------------------------
 # The name of the STACK and its REGION; the address of its alarm, ALARM_MAIL; what else --help names, OPTIONS.
@@ -203,7 +203,7 @@ export KEY
 
 .PHONY: erase
 erase: $(READY)  ## Erase the image KEY at once, everywhere (make up's lake, or AWS=yes)
-	@test -n "$$KEY" || { echo 'Name the image: make erase KEY="Apple/1.jpg"' >&2; exit 2; }
+	@test -n "$$KEY" || { echo 'Name the image as the tables do: make erase KEY="<image_key>"' >&2; exit 2; }
 	@$(IN_CLOUD); $(BIN)/python -m fruits.erasures $(if $(YES),--yes) -- "$$KEY"
 
 .PHONY: switch-model

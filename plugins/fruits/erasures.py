@@ -24,7 +24,8 @@ from fruits.errors import FruitsError
 from fruits.lake import ensure_tables, open_catalog, open_table
 from fruits.leases import live_tokens
 from fruits.objects import split_uri, storage_time
-from fruits.originals import delete_originals
+from fruits.originals import delete_originals, versions_of
+from fruits.places import require_tables
 from fruits.receipts import Receipt, receipt_id
 from fruits.references import refuse_held_snapshots
 from fruits.rewrites import Rewriter
@@ -65,6 +66,7 @@ def erase(settings: Settings, keys: Sequence[str]) -> tuple[Receipt, str]:
     """
     now, catalog = storage_time(settings.lake), open_catalog()
     ensure_tables(catalog)
+    require_tables(catalog, settings.lake)
     _refuse_runs(settings.lake)
     for name in TABLES:
         refuse_held_snapshots(open_table(name, catalog))
@@ -194,8 +196,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _confirmed(terminal: Terminal, settings: Settings, keys: Sequence[str]) -> bool:
+    known = _known(settings, keys)
     for key in keys:
-        terminal.say(escape(f"s3://{settings.images_bucket}/{key}"))
+        unknown = "" if key in known else "   [yellow]no image and no row has this key[/yellow]"
+        terminal.say(escape(f"s3://{settings.images_bucket}/{key}") + unknown)
     terminal.say(
         f"These {len(keys)} images, all their versions and rows are deleted for good, and with "
         f"them the history of the tables in {settings.lake}: time travel begins anew."
@@ -204,6 +208,17 @@ def _confirmed(terminal: Terminal, settings: Settings, keys: Sequence[str]) -> b
         return input("  Type erase to go on: ").strip() == "erase"
     except EOFError:  # Ctrl-D, or nobody is there to be asked
         return False
+
+
+def _known(settings: Settings, keys: Sequence[str]) -> set[str]:
+    """Return those of *keys* that an image, an old version of one, or a row has."""
+    catalog = open_catalog()
+    ensure_tables(catalog)
+    known = {one["Key"] for one in versions_of(settings.images_bucket, keys)}
+    for name in TABLES:
+        scan = open_table(name, catalog).scan(_of(keys), selected_fields=("image_key",))
+        known.update(scan.to_arrow()["image_key"].to_pylist())
+    return known
 
 
 def _tell(terminal: Terminal, receipt: Receipt, uri: str) -> None:

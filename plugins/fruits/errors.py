@@ -29,6 +29,13 @@ class NoCatalogError(FruitsError):
     """PyIceberg's configuration, which its environment holds, has no catalog `fruits`."""
 
 
+class LostTableError(FruitsError):
+    """The lake has a table that the catalog does not know; fields: table, location."""
+
+    table: str
+    location: str
+
+
 class MissingObjectError(FruitsError):
     """An object that has to be there is not; field: uri."""
 

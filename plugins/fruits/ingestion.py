@@ -37,11 +37,14 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
     from fruits.discovery import sense
     from fruits.lake import current_feature_model, ensure_tables, open_catalog
     from fruits.networks import choose_network
+    from fruits.places import require_region, require_tables
     from fruits.sensings import remember_sensing
     from fruits.versions import components_are_behind
 
+    require_region(settings)
     catalog = open_catalog()
     ensure_tables(catalog)
+    require_tables(catalog, settings.lake)
     choice = choose_network(settings, current_feature_model(catalog))
     weights = choice.weights
     manifest_uri = Batch(settings.lake, batch_id).manifest
@@ -187,8 +190,8 @@ def _earlier_runs() -> list[dict[str, Any]]:
 def _next_generation(lake: str, token: str, now: datetime) -> int:
     """Return the number after the highest that the lease or the ledger knows.
 
-    A task that was thought dead may renew an older generation's lease at this moment: a number that
-    came twice would charge two clusters once and let two attempts write to the same folders.
+    Either may be lost: a number that came twice would charge two clusters once and let two attempts
+    write to the same folders.
     """
     from fruits.leases import read_lease
     from fruits.ledger import recent_entries

@@ -37,7 +37,8 @@ from pyiceberg.types import (
 )
 from pyiceberg.utils.config import Config
 
-from fruits.errors import NoCatalogError, UnreadableTableError
+from fruits.errors import LostTableError, NoCatalogError, UnreadableTableError
+from fruits.objects import list_uris
 
 NAMESPACE = "fruits"
 # Property of features: the current feature model. It alone says what is current: the current PCA
@@ -172,7 +173,10 @@ def open_catalog() -> Catalog:
 
 
 def ensure_tables(catalog: Catalog) -> None:
-    """Create the namespace and the tables that are missing; safe when two processes do it."""
+    """Create the namespace and the tables that are missing; safe when two processes do it.
+
+    Raises LostTableError if the lake has a table that the catalog does not know.
+    """
     with suppress(NamespaceAlreadyExistsError):  # another process was quicker
         catalog.create_namespace_if_not_exists(NAMESPACE)
     for name in SCHEMAS:
@@ -268,15 +272,36 @@ def starts_with(column: str, prefix: str) -> BooleanExpression:
 
 
 def _create(catalog: Catalog, name: str) -> None:
-    schema = SCHEMAS[name]
+    schema, location = SCHEMAS[name], _location(catalog, name)
+    if location and location.startswith("s3://"):
+        _refuse_history(catalog, name, location)
     with suppress(TableAlreadyExistsError):  # another process was quicker
         catalog.create_table(
             (NAMESPACE, name),
             schema,
-            location=_location(catalog, name),
+            location=location,
             partition_spec=_partition_spec(schema, PARTITION_COLUMN.get(name)),
             sort_order=_sort_order(name, schema),
             properties=_properties(schema),
+        )
+
+
+def _refuse_history(catalog: Catalog, name: str, location: str) -> None:
+    """Raise LostTableError if something was committed there to a table that the catalog has not.
+
+    An empty table in its place would featurize everything again, and retention would take all files
+    of the other for rubbish.
+    """
+    committed = list_uris(f"{location}/metadata/snap-")
+    # Looked for again afterwards: another process may have made it and committed to it meanwhile.
+    if committed and not catalog.table_exists((NAMESPACE, name)):
+        raise LostTableError(
+            f"The catalog has no table {name}, but there is one at {location}.",
+            "Nothing was changed. If the environment names another catalog than the lake's "
+            "(PYICEBERG_CATALOG__FRUITS__*), mend that; if the catalog was lost, register the "
+            'tables again: docs/operations.md, "A lost catalog".',
+            table=name,
+            location=location,
         )
 
 

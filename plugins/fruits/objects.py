@@ -96,6 +96,12 @@ def storage_time(uri: str) -> datetime:
     return answer_time(client().head_bucket(Bucket=split_uri(uri)[0]))
 
 
+def bucket_region(uri: str) -> tuple[str, str | None]:
+    """Return the bucket of *uri* and the AWS region where it is; None if the store does not say."""
+    bucket = split_uri(uri)[0]
+    return bucket, client().head_bucket(Bucket=bucket).get("BucketRegion")
+
+
 def answer_time(answer: Mapping[str, Any]) -> datetime:
     """Return when AWS gave this *answer*, by its own clock; without that, what ours shows."""
     sent = answer["ResponseMetadata"]["HTTPHeaders"].get("date")

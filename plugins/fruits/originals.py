@@ -15,15 +15,20 @@ def delete_originals(bucket: str, keys: Sequence[str]) -> int:
 
     Raises UndeletedError if somebody may not: a run's own role must not delete images.
     """
+    doomed = versions_of(bucket, keys)
+    delete_all(bucket, doomed)
+    return len(doomed)
+
+
+def versions_of(bucket: str, keys: Sequence[str]) -> list[dict[str, str]]:
+    """Return Key, and VersionId where there are versions, of all that *bucket* keeps of *keys*."""
     try:
-        doomed = [one for key in keys for one in versions(bucket, key) if one["Key"] == key]
+        return [one for key in keys for one in versions(bucket, key) if one["Key"] == key]
     except ClientError as error:
         if error.response["Error"]["Code"] != "NotImplemented":
             raise
         # A store that knows no versions keeps none.
-        doomed = [{"Key": key} for key in keys if exists(f"s3://{bucket}/{key}")]
-    delete_all(bucket, doomed)
-    return len(doomed)
+        return [{"Key": key} for key in keys if exists(f"s3://{bucket}/{key}")]
 
 
 def versions(bucket: str, prefix: str = "") -> Iterator[dict[str, str]]:

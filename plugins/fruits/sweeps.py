@@ -25,6 +25,7 @@ from fruits.errors import FruitsError
 from fruits.lake import SCHEMAS, ensure_tables, open_catalog, open_table
 from fruits.lifetimes import goes_with_age
 from fruits.objects import exists, split_uri, storage_time
+from fruits.places import require_tables
 from fruits.receipts import Receipt, receipt_id, write_receipt
 from fruits.references import (
     HeldSnapshotsError,
@@ -103,6 +104,7 @@ def sweep(settings: Settings) -> dict[str, Any]:
     """
     now, catalog = storage_time(settings.lake), open_catalog()
     ensure_tables(catalog)
+    require_tables(catalog, settings.lake)
     _warn_of_held_snapshots(catalog)
     before = now - timedelta(days=settings.retention_days)
     rubbish = find_rubbish(catalog, settings.lake, before)

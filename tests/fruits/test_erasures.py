@@ -172,19 +172,22 @@ def test_a_removed_image_is_gone_after_the_retention(
     assert sweep(SETTINGS)["receipt"] is None
 
 
+@pytest.mark.usefixtures("storage")
 def test_a_lake_in_a_folder_forgets_as_well(
-    catalog: Catalog, lake: Path, later: Callable[[int], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: Callable[[int], None]
 ) -> None:
     """Lists and logs go with age wherever in its bucket the lake begins."""
+    monkeypatch.setenv("PYICEBERG_CATALOG__FRUITS__URI", f"sqlite:///{tmp_path / 'team.db'}")
+    monkeypatch.setenv("PYICEBERG_CATALOG__FRUITS__WAREHOUSE", f"{LAKE}/team/tables")
     log = f"{LAKE}/team/logs/j-1/stderr.gz"
     write_bytes(log, b"Apple/1.jpg")
-    write_bytes(f"{LAKE}/team/leases/b.json", b"{}")
+    write_bytes(f"{LAKE}/team/leases/b.1.json", b"{}")
 
     later(SETTINGS.retention_days + 1)
     sweep(SETTINGS.model_copy(update={"lake_uri": f"{LAKE}/team"}))
 
     assert not exists(log)
-    assert exists(f"{LAKE}/team/leases/b.json")
+    assert exists(f"{LAKE}/team/leases/b.1.json")
 
 
 def test_an_image_that_was_replaced_is_gone_after_the_retention(
@@ -325,7 +328,9 @@ def test_the_command_asks_first(
 ) -> None:
     """Without the word nothing happens; with it the receipt is named, and a slip is noticed."""
     monkeypatch.setattr("builtins.input", lambda _: "yes")
-    assert main([KEY]) == 2
+    assert main([KEY, "Appel/1.jpg"]) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert ["no row has" in line for line in said if ".jpg" in line] == [True, False]
     assert KEY in bucket_versions()
 
     monkeypatch.setattr("builtins.input", lambda _: "erase")
