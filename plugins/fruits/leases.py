@@ -7,12 +7,15 @@ long before the answer it was written), so that no machine's wrong clock ends or
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from fruits.errors import MissingObjectError
-from fruits.objects import exists, list_uris, read_json_and_age, write_json
+from fruits.objects import list_uris, read_json_and_age, write_json
+
+ENDED = ".ended"
 
 
 @dataclass(frozen=True)
@@ -38,61 +41,70 @@ class Lease:
         return self.ended or self.age >= timedelta(minutes=self.minutes)
 
 
-def lease_uri(lake: str, token: str) -> str:
-    """Return where the lease of *token* is kept."""
-    return f"{lake}/leases/{token}.json"
+def lease_uri(lake: str, token: str, generation: int) -> str:
+    """Return where the lease is kept: each generation's by itself, so that no other is written."""
+    return f"{lake}/leases/{token}.{generation}.json"
 
 
 def read_lease(lake: str, token: str) -> Lease | None:
-    """Return the lease of *token*, or None if there never was one."""
-    try:
-        content, age = read_json_and_age(lease_uri(lake, token))
-    except MissingObjectError:
-        return None
-    return Lease(**content, age=age)
+    """Return the lease of the newest generation of *token*, or None if there never was one."""
+    generations = _generations(f"{lake}/leases/{token}.").get(token)
+    return _read(lake, token, generations) if generations else None
 
 
 def live_tokens(lake: str) -> list[str]:
     """Return the tokens whose lease is not over: their runs are in progress."""
-    names = [uri.rpartition("/")[2] for uri in list_uris(f"{lake}/leases/")]
-    tokens = [name.removesuffix(".json") for name in names if name.endswith(".json")]
-    leases = [read_lease(lake, token) for token in tokens]
+    found = _generations(f"{lake}/leases/").items()
+    leases = [_read(lake, token, generations) for token, generations in found]
     return [lease.token for lease in leases if lease and not lease.is_over]
 
 
 def grant_lease(lake: str, lease: Lease) -> None:
-    """Write the *lease* of a new generation of its token, in place of the one before."""
-    _write(lake, lease)
-
-
-def renew_lease(lake: str, token: str) -> None:
-    """Let the lease of *token* begin again; one that was ended, or never granted, stays so."""
-    lease = read_lease(lake, token)
-    if lease and not lease.ended:
-        _write(lake, lease)
-        if exists(_end_uri(lake, lease)):  # it was ended after it was read: that has the last word
-            _write(lake, replace(lease, ended=True))
-
-
-def end_lease(lake: str, token: str) -> None:
-    """Let the lease of *token* end now: a cluster that is still alive is nobody's."""
-    if lease := read_lease(lake, token):
-        write_json(_end_uri(lake, lease), {})  # first: a renewal under way looks for it afterwards
-        _write(lake, replace(lease, ended=True))
-
-
-def _end_uri(lake: str, lease: Lease) -> str:
-    """Return where it is said that the generation was ended, which no renewal writes."""
-    return f"{lake}/leases/{lease.token}.{lease.generation}.ended"
-
-
-def _write(lake: str, lease: Lease) -> None:
+    """Write the *lease* of a new generation of its token, which takes the place of older ones."""
     content: dict[str, Any] = {
         "token": lease.token,
         "generation": lease.generation,
         "minutes": lease.minutes,
         "worst_case": lease.worst_case,
         "currency": lease.currency,
-        "ended": lease.ended,
     }
-    write_json(lease_uri(lake, lease.token), content)
+    write_json(lease_uri(lake, lease.token, lease.generation), content)
+
+
+def renew_lease(lake: str, token: str) -> None:
+    """Let the lease of *token* begin again; one that was ended, or never granted, stays so."""
+    lease = read_lease(lake, token)
+    if lease and not lease.ended:
+        grant_lease(lake, lease)  # whatever happened meanwhile is said by another object
+
+
+def end_lease(lake: str, token: str) -> None:
+    """Let the lease of *token* end now: a cluster that is still alive is nobody's."""
+    if lease := read_lease(lake, token):
+        write_json(_end_uri(lake, token, lease.generation), {})
+
+
+def _end_uri(lake: str, token: str, generation: int) -> str:
+    """Return where it is said that the generation was ended, which no renewal writes."""
+    return f"{lake}/leases/{token}.{generation}{ENDED}"
+
+
+def _generations(prefix: str) -> dict[str, dict[int, bool]]:
+    """Return the generations of each token that has a lease, and whether each was ended."""
+    names = [uri.rpartition("/")[2] for uri in list_uris(prefix)]
+    found: dict[str, dict[int, bool]] = {}
+    for name in names:
+        token, generation, kind = [*name.rsplit(".", 2), "", ""][:3]
+        if kind == "json" and generation.isdecimal():
+            is_ended = f"{token}.{generation}{ENDED}" in names
+            found.setdefault(token, {})[int(generation)] = is_ended
+    return found
+
+
+def _read(lake: str, token: str, generations: Mapping[int, bool]) -> Lease | None:
+    newest = max(generations)
+    try:
+        content, age = read_json_and_age(lease_uri(lake, token, newest))
+    except MissingObjectError:  # it was swept meanwhile
+        return None
+    return Lease(**content, ended=generations[newest], age=age)

@@ -41,7 +41,7 @@ def denied(stack: Stack) -> Calls:
 
 
 def _airflow_does(stack: Stack) -> list[Call]:
-    written = ("manifests/b/added.parquet", "leases/t.json", "ledger/2026-11/t.1.json")
+    written = ("manifests/b/added.parquet", "leases/t.1.json", "ledger/2026-11/t.1.json")
     tables = ("tables/features/metadata/1.json", "tables/features/data/x.parquet")
     return [
         Call("s3:ListBucket", stack.images),
@@ -147,7 +147,7 @@ def _nodes_do(stack: Stack) -> list[Call]:
 def _nodes_must_not(stack: Stack) -> list[Call]:
     kept = (
         *("jobs/1/pca.py", "wheelhouses/1/pip.whl", "bootstrap/1/limit_lifetime.sh"),
-        *("tables/features/metadata/1.json", "leases/t.json", "ledger/2026-11/t.1.json"),
+        *("tables/features/metadata/1.json", "leases/t.1.json", "ledger/2026-11/t.1.json"),
         *("erasures/1.json", "security/x"),
     )
     return [

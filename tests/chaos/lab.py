@@ -305,7 +305,7 @@ class Lab:
 
     def renew_lease(self, token: str) -> None:
         """Write the lease once more, as it was."""
-        file = self.lake / "leases" / f"{token}.json"
+        file = max((self.lake / "leases").glob(f"{token}.*.json"))
         file.write_bytes(file.read_bytes())
 
     def steps(self, since: float, step: str) -> list[dict[str, Any]]:

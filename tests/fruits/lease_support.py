@@ -23,7 +23,7 @@ def grant(token: str = "token", lake: str = LAKE, generation: int = 1) -> Lease:
 
 def age_lease(bucket: Path, token: str, minutes: float) -> None:
     """Let S3 show that the lease was written *minutes* ago; *bucket* is the lake's folder."""
-    path = bucket / "leases" / f"{token}.json"
+    path = bucket / "leases" / f"{token}.1.json"
     then = time.time() - minutes * 60
     os.utime(path, (then, then))
     lake, deadline = f"s3://{bucket.name}", time.monotonic() + 5

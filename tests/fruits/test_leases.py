@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fruits import objects
-from fruits.leases import Lease, end_lease, lease_uri, read_lease, renew_lease
-from fruits.objects import exists, read_json
+from fruits.leases import Lease, end_lease, lease_uri, live_tokens, read_lease, renew_lease
+from fruits.objects import list_uris, read_json
 from local_cloud.s3 import ObjectStorage
 from tests.fruits.lease_support import LAKE, age_lease, grant, jump_clock
 
@@ -36,13 +36,12 @@ def test_the_object_says_what_was_agreed(storage: ObjectStorage) -> None:
     """Other programs read leases too: the object has these fields, and no time in it."""
     grant()
 
-    assert read_json(lease_uri(LAKE, "token")) == {
+    assert read_json(lease_uri(LAKE, "token", 1)) == {
         "token": "token",
         "generation": 1,
         "minutes": 30,
         "worst_case": 1.25,
         "currency": "USD",
-        "ended": False,
     }
 
 
@@ -83,7 +82,7 @@ def test_an_ended_lease_cannot_be_renewed(storage: ObjectStorage) -> None:
 def test_an_end_in_the_middle_of_a_renewal_has_the_last_word(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A renewal that read the lease before it was ended, and writes it after, ends it itself."""
+    """A renewal that read the lease before it was ended, and writes it after, ends nothing else."""
     granted = grant()
 
     def read_before_the_end(lake: str, token: str) -> Lease:
@@ -118,7 +117,40 @@ def test_what_was_never_granted_is_not_made_by_a_renewal(storage: ObjectStorage)
     end_lease(LAKE, "unknown")
 
     assert read_lease(LAKE, "unknown") is None
-    assert not exists(lease_uri(LAKE, "unknown"))
+    assert not list_uris(f"{LAKE}/leases/")
+
+
+def test_an_older_generations_renewal_takes_nothing_from_the_newer(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was cleared while a task renewed: it read the old lease, and writes it afterwards."""
+    old = grant()
+
+    def read_before_the_grant(_lake: str, _token: str) -> Lease:
+        monkeypatch.undo()
+        grant(generation=2)
+        return old
+
+    monkeypatch.setattr("fruits.leases.read_lease", read_before_the_grant)
+    renew_lease(LAKE, "token")
+    lease = read_lease(LAKE, "token")
+
+    assert lease
+    assert lease.generation == 2
+
+
+def test_a_token_that_begins_like_another_is_another(storage: ObjectStorage) -> None:
+    """Nor does a generation of two digits come before one of one."""
+    for generation in (9, 10):
+        grant(generation=generation)
+    grant("token.2")
+    end_lease(LAKE, "token.2")
+    lease = read_lease(LAKE, "token")
+
+    assert lease
+    assert (lease.generation, lease.ended) == (10, False)
+    assert live_tokens(LAKE) == ["token"]
+    assert read_lease(LAKE, "tok") is None
 
 
 @pytest.mark.parametrize("wrong", [timedelta(days=3), timedelta(days=-3)])

@@ -104,7 +104,7 @@ class TestTeardown:
     def test_a_lake_that_cannot_be_read_keeps_no_cluster_alive(self, emr: Any) -> None:
         """The cluster ends although its lease is garbled; the teardown fails, and says why."""
         promise("garbled")
-        write_bytes(lease_uri(LAKE, "garbled"), b"{not json")
+        write_bytes(lease_uri(LAKE, "garbled", 1), b"{not json")
         live = create(emr, "garbled")
 
         with pytest.raises(ValueError, match="property name"):

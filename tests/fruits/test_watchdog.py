@@ -149,7 +149,7 @@ class TestDeeds:
 
     def test_an_unreadable_lease_does_not_stop_the_look(self, cloud: LocalCloud, emr: Any) -> None:
         """A garbled lease keeps its cluster; the others are judged, and the look fails aloud."""
-        write_bytes(lease_uri(LAKE, "garbled"), b"{not json")
+        write_bytes(lease_uri(LAKE, "garbled", 1), b"{not json")
         lapse(cloud, "over")
         garbled = create(emr, token="garbled", cap="60")
         over = create(emr, token="over", cap="60")
@@ -174,7 +174,7 @@ class TestDeeds:
 
     def test_a_neighbours_lease_that_cannot_be_read_is_its_own_matter(self, emr: Any) -> None:
         """A role may read its own lake alone: the look does not fail, and the cluster is kept."""
-        write_bytes(lease_uri(f"{LAKE}/closed", "neighbour"), b"{not json")
+        write_bytes(lease_uri(f"{LAKE}/closed", "neighbour", 1), b"{not json")
         neighbour = create(emr, lake=f"{LAKE}/closed", token="neighbour", cap="60")
 
         assert watch(Settings())["findings"] == []
