@@ -123,9 +123,12 @@ def commit_components(found: dict[str, Any], step: dict[str, str], params: dict[
 
 
 @task(retries=5, retry_exponential_backoff=2.0)
-def terminate_cluster(params: dict[str, Any], dag_run: Any) -> dict[str, Any]:
-    """End every cluster that carries the run's token, and write down what they cost."""
-    return ingestion.terminate(run_settings(params), batch_id(dag_run.run_after, dag_run.run_id))
+def terminate_cluster(dag_run: Any) -> dict[str, Any]:
+    """End every cluster that carries the run's token, and write down what they cost.
+
+    It needs nothing of the form, whose values may not fit settings that were changed since.
+    """
+    return ingestion.terminate(SETTINGS, batch_id(dag_run.run_after, dag_run.run_id))
 
 
 @task
@@ -172,7 +175,6 @@ with DAG(
         task_id="await_cluster",
         job_flow_id=CLUSTER,
         reserved=RESERVED,
-        timeout=timedelta(minutes=SETTINGS.ready_minutes),
         **WAIT,
     )
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,7 +26,7 @@ from fruits import ingestion, stories
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.claims import keep_claim
 from fruits.errors import FruitsError
-from fruits.lifecycle import await_cluster, create_cluster, emr_client
+from fruits.lifecycle import await_cluster, cluster_age, create_cluster, emr_client
 from fruits.progress import describe_failure, describe_progress
 from fruits.reports import RunFacts, report_folder, write_report
 from fruits.settings import Settings, SettingsError, load_settings
@@ -277,13 +277,18 @@ class ShellRun:
             client,
             cluster_id,
             step,
-            timeout=self.settings.cap_minutes * 60,
+            timeout=self._seconds_left(client, cluster_id),
             poll=self.settings.poll_seconds,
             last=last,
             on_poll=look,
             explain=lambda: describe_failure(work),
         )
         return {"attempt": self.attempt.name}
+
+    def _seconds_left(self, client: EMRClient, cluster_id: str) -> float:
+        """Return how long the cluster has until its cap, by EMR's clock."""
+        left = timedelta(minutes=self.settings.cap_minutes) - cluster_age(client, cluster_id)
+        return left.total_seconds()
 
     def _renew(self) -> None:
         """Say that the cluster is still wanted: else the watchdog ends it."""

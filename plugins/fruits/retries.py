@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # meanwhile, and is paid for.
 LASTING = frozenset(
     {
+        "403",  # what is said of a HEAD, whose answer has no text
         "AccessDenied",
         "AccessDeniedException",
         "InvalidAccessKeyId",

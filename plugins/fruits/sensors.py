@@ -28,6 +28,7 @@ from fruits.progress import describe_failure, describe_progress
 from fruits.run_facts import run_at_work
 from fruits.step_runs import (
     FAILED,
+    SeenStep,
     StepFailedError,
     add_step,
     cancel_steps,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
     from fruits.settings import Settings
 
-# Airflow measures a sensor's timeout with the clocks of its workers, which jump. A cluster's cap is
-# told by EMR's.
+# Airflow measures a sensor's timeout with the clocks of its workers, which jump. How old a cluster
+# is, EMR's tells.
 NEVER = timedelta(days=365)
 # What only looks, and cancelling, may be sent again.
 PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}}
@@ -127,7 +128,8 @@ class ClusterSensor(Waiting, EmrJobFlowSensor):
     """Waits until the cluster takes steps; one that ended, however, fails at once.
 
     At each look it ends other clusters of the same token: they come from a RunJobFlow whose answer
-    was lost, and EMR may list them late.
+    was lost, and EMR may list them late. A cluster that has not begun to take steps
+    FRUITS_READY_MINUTES after its creation fails the wait.
     """
 
     template_fields: Sequence[str] = (*EmrJobFlowSensor.template_fields, "reserved")
@@ -141,15 +143,24 @@ class ClusterSensor(Waiting, EmrJobFlowSensor):
         """Look until the cluster takes steps."""
         settings = run_settings(context["params"])
         tell_cluster(context, settings.region, settings.lake, self.job_flow_id)
+        self.timeout = NEVER.total_seconds()
         return super().execute(context)
 
     def poke(self, context: Context) -> bool:
         """Look once."""
-        self.renew(context)
+        settings = self.renew(context)
         end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
         state = check_alive(self.hook.conn, self.job_flow_id)["Status"]["State"]
         self.tell(f"Cluster {self.job_flow_id} is {state}")
-        return state in ("RUNNING", "WAITING")
+        ready = state in ("RUNNING", "WAITING")
+        age = timedelta(0) if ready else cluster_age(self.hook.conn, self.job_flow_id)
+        if age >= timedelta(minutes=settings.ready_minutes):
+            raise AirflowSensorTimeout(
+                f"Cluster {self.job_flow_id} is {state} {settings.ready_minutes:g} minutes after "
+                "its creation. Look at its state in the EMR console, then clear reserve_cluster "
+                "together with its downstream tasks."
+            )
+        return ready
 
 
 class StepSensor(Waiting, EmrStepSensor):
@@ -246,7 +257,8 @@ class StepSensor(Waiting, EmrStepSensor):
         """
         # A task that is cleared alone comes here without the look of await_cluster.
         end_duplicates(self.hook.conn, self.reserved["token"], self.job_flow_id)
-        seen = seen_steps(self.hook.conn, self.job_flow_id, self.step, self._batch(settings).id)
+        every = seen_steps(self.hook.conn, self.job_flow_id, self._batch(settings).id)
+        seen = [step for step in every if step.step == self.step]
         newest = newest_try(seen, self.reserved["generation"])
         if newest and (waited or newest.state not in FAILED or newest.number >= self.tries):
             self.log.info("Step %s is the one to wait for, it is %s", newest.id, newest.state)
@@ -254,10 +266,16 @@ class StepSensor(Waiting, EmrStepSensor):
         else:
             self._add(settings, number=newest.number + 1 if newest else 1)
         # Only now: a cluster that was told to end after its last step would end with the old one.
-        older = [step.id for step in seen if step.is_live and step.id != self.step_id]
+        older = [step.id for step in every if step.is_live and self._outdates(step)]
         cancel_steps(self.hook.conn, self.job_flow_id, *older)
         if self.last:
             keep_alive(self.hook.conn, self.job_flow_id, alive=False)
+
+    def _outdates(self, step: SeenStep) -> bool:
+        """Whether this generation's step takes the place of *step*, or would wait behind it."""
+        if step.step == self.step:
+            return step.id != self.step_id
+        return step.generation < int(self.reserved["generation"])
 
     def _add(self, settings: Settings, number: int) -> None:
         renew_claim(settings.lake, self.reserved)

@@ -42,9 +42,10 @@ class StepUnansweredError(FruitsError):
 
 @dataclass(frozen=True)
 class SeenStep:
-    """A step of a cluster as ListSteps shows it; *number* counts the tries of *generation*."""
+    """A try at *step* (featurize, pca) as ListSteps shows it, the *number*-th of *generation*."""
 
     id: str
+    step: str
     generation: int
     number: int
     state: str
@@ -72,12 +73,12 @@ def attempt_of(answer: dict[str, str] | None, step: str) -> str:
     return answer["attempt"]
 
 
-def seen_steps(client: EMRClient, cluster_id: str, step: str, batch: str) -> list[SeenStep]:
-    """Return every try at the batch's *step* that the cluster has."""
-    ours = re.compile(rf"{re.escape(f'{step} {batch}')} (\d+)\.(\d+)")
+def seen_steps(client: EMRClient, cluster_id: str, batch: str) -> list[SeenStep]:
+    """Return every try at a step of *batch* that the cluster has."""
+    ours = re.compile(rf"(\w+) {re.escape(batch)} (\d+)\.(\d+)")
     pages = client.get_paginator("list_steps").paginate(ClusterId=cluster_id)
     return [
-        SeenStep(found["Id"], int(name[1]), int(name[2]), found["Status"]["State"])
+        SeenStep(found["Id"], name[1], int(name[2]), int(name[3]), found["Status"]["State"])
         for page in pages
         for found in page["Steps"]
         if (name := ours.fullmatch(found["Name"]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,22 +13,40 @@ from botocore.exceptions import BotoCoreError
 from fruits.claims import ClaimLostError
 from fruits.leases import end_lease, read_lease
 from fruits.lifecycle import ClusterFailedError, find_clusters, terminate_cluster
+from local_cloud.clients import s3_variables
 from local_cloud.cloud import LocalCloud
+from local_cloud.emr.server import EmrEndpoint
 from tests.dags.task_support import LAKE, context, create, reserve
 from tests.fruits.emr_support import POLL, REGION, calls, cluster_state, spoiling, until
 
 pytestmark = pytest.mark.usefixtures("outside_of_airflow")
 
 
-def await_ready(reserved: dict[str, Any], cluster_id: str) -> Any:
-    """Run await_cluster."""
+def await_ready(
+    reserved: dict[str, Any], cluster_id: str, first_look: datetime | None = None
+) -> Any:
+    """Run await_cluster; with *first_look*, by a worker's clock, it is one of its later looks."""
     from fruits.sensors import ClusterSensor
 
-    waiting = {"poke_interval": POLL, "timeout": 30, "region_name": REGION}
     task = ClusterSensor(
-        task_id="await_cluster", job_flow_id=cluster_id, reserved=reserved, **waiting
+        task_id="await_cluster",
+        job_flow_id=cluster_id,
+        reserved=reserved,
+        poke_interval=POLL,
+        region_name=REGION,
+        mode="reschedule" if first_look else "poke",
     )
-    return task.execute(context())  # type: ignore[arg-type, func-returns-value]
+    given = context()
+    given["ti"].first_look = first_look
+    return task.execute(given)  # type: ignore[arg-type, func-returns-value]
+
+
+def sleeping(cloud: LocalCloud, seconds: int) -> list[dict[str, Any]]:
+    """Return bootstrap actions that keep a cluster from being ready."""
+    script = cloud.storage.folder / "fruits-lake" / "sleep.sh"
+    script.write_text(f"#!/bin/sh\nsleep {seconds}\n")
+    action = {"Path": "s3://fruits-lake/sleep.sh"}
+    return [{"Name": "sleeps", "ScriptBootstrapAction": action}]
 
 
 class TestCreateCluster:
@@ -135,6 +156,28 @@ class TestAwaitCluster:
             await_ready(reserved, cluster_id)
 
         assert not failure.value.transient
+
+    def test_a_cluster_that_is_late_fails_the_wait(
+        self, cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By EMR's clock: a worker's that seems to have waited for days ends nothing."""
+        from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout
+
+        passed = [0.0]
+        services = s3_variables(cloud.storage.endpoint_url)
+        folder, buckets = tmp_path / "emr", cloud.storage.folder
+        with EmrEndpoint(folder, buckets, services, clock=lambda: time.time() + passed[0]) as emr:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", emr.endpoint_url)
+            reserved = reserve("never-ready")
+            reserved["request"]["BootstrapActions"] = sleeping(cloud, seconds=300)
+            cluster_id = create(reserved)
+            days_ago = datetime.now(UTC) - timedelta(days=3)
+
+            with pytest.raises(AirflowRescheduleException):
+                await_ready(reserved, cluster_id, first_look=days_ago)
+            passed[0] = 31 * 60
+            with pytest.raises(AirflowSensorTimeout, match="30 minutes after its creation"):
+                await_ready(reserved, cluster_id, first_look=datetime.now(UTC))
 
     def test_waiting_renews_the_lease(self, emr: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each look writes it anew: its age is that of the last look."""

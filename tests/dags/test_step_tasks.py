@@ -73,7 +73,7 @@ def added(emr: Any, cluster_id: str, command: str, name: str, state: str = "") -
 
 def tries(emr: Any, cluster_id: str, token: str) -> list[SeenStep]:
     """Return the tries at the step, the first one first."""
-    seen = seen_steps(emr, cluster_id, "featurize", token)
+    seen = seen_steps(emr, cluster_id, token)
     return sorted(seen, key=lambda one: (one.generation, one.number))
 
 
@@ -165,6 +165,18 @@ def test_a_new_generation_leaves_no_old_step_running(emr: Any, ready: Any) -> No
 
     assert answer["attempt"] == "2.1"
     assert step_state(emr, cluster_id, old) == "CANCELLED"
+
+
+def test_a_new_generation_leaves_no_later_step_running(emr: Any, ready: Any) -> None:
+    """Cleared from featurize on while pca ran, behind which the new featurize would wait."""
+    _, cluster_id = ready("cleared-back")
+    added(emr, cluster_id, "true", "featurize cleared-back 1.1", "COMPLETED")
+    old = added(emr, cluster_id, "sleep 300", "pca cleared-back 1.1", "RUNNING")
+
+    answer = run_step(reserve("cleared-back", 2), cluster_id)
+
+    assert answer["attempt"] == "2.1"
+    until(lambda: step_state(emr, cluster_id, old) == "CANCELLED")
 
 
 def test_a_last_step_that_is_cleared_finds_its_cluster_alive(emr: Any, ready: Any) -> None:

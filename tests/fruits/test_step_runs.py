@@ -135,23 +135,28 @@ class TestSteps:
 class TestTries:
     """A name tells generation and number of a try; the newest of a generation counts."""
 
-    def test_only_tries_of_the_same_step_and_batch_are_seen(self, emr: Any) -> None:
-        """Other steps, other batches and names of no try are left out."""
+    def test_only_tries_of_the_same_batch_are_seen(self, emr: Any) -> None:
+        """Other batches and names of no try are left out."""
         cluster_id = create_cluster(REGION, request("tries"), "tries")
         names = ["pca b1 1.1", "pca b1 1.2", "pca b1 2.1", "pca b2 3.1", "featurize b1 1.1"]
         for name in [*names, "pca b1 1", "pca b1 1.1 again"]:
             add_step(emr, cluster_id, step("sleep 30", name))
 
-        seen = seen_steps(emr, cluster_id, "pca", "b1")
+        seen = seen_steps(emr, cluster_id, "b1")
 
-        assert {(one.generation, one.number) for one in seen} == {(1, 1), (1, 2), (2, 1)}
+        assert {(one.step, one.generation, one.number) for one in seen} == {
+            ("pca", 1, 1),
+            ("pca", 1, 2),
+            ("pca", 2, 1),
+            ("featurize", 1, 1),
+        }
         assert all(one.is_live for one in seen)
 
     def test_the_highest_number_of_the_generation_counts(self) -> None:
         """In whatever order EMR lists them; 10 comes after 9."""
-        seen = [SeenStep(f"s-{n}", 2, n, "FAILED") for n in (9, 10, 1)]
+        seen = [SeenStep(f"s-{n}", "pca", 2, n, "FAILED") for n in (9, 10, 1)]
 
-        newest = newest_try([*seen, SeenStep("s-old", 1, 99, "COMPLETED")], 2)
+        newest = newest_try([*seen, SeenStep("s-old", "pca", 1, 99, "COMPLETED")], 2)
 
         assert newest
         assert newest.id == "s-10"
