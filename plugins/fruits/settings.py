@@ -103,7 +103,9 @@ class Settings(BaseSettings):
 
     # Where.
     images_uri: S3Uri = Field("s3://fruits-images/", description="Bucket and prefix of the images.")
-    lake_uri: S3Uri = Field("s3://fruits-lake", description="Bucket that the package writes to.")
+    lake_uri: S3Uri = Field(
+        "s3://fruits-lake", description="Bucket that the package writes to, or a folder of one."
+    )
     region: Annotated[str, AfterValidator(_eu_region)] = Field(
         "eu-west-3", description="AWS region of buckets and cluster; the EU only."
     )
@@ -283,8 +285,9 @@ class Settings(BaseSettings):
                 f"FRUITS_POLL_SECONDS ({self.poll_seconds:g} s), or the cluster would end itself "
                 "between two steps"
             )
-        lake = f"{self.lake}/"
-        if lake.startswith(self.images_uri) or self.images_uri.startswith(lake):
+        # A prefix need not end at a slash, the name of a bucket does.
+        images = self.images_uri + "/" * (self.images_uri.count("/") == 2)
+        if f"{self.lake}/".startswith(images) or images.startswith(f"{self.lake}/"):
             yield (
                 f"FRUITS_LAKE_URI ({self.lake_uri}) and FRUITS_IMAGES_URI ({self.images_uri}) must "
                 "not hold each other, or the lake's plots would be taken for photographs"

@@ -116,6 +116,10 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
             {"images_uri": "s3://fruits/lake/images/", "lake_uri": "s3://fruits/lake"},
             "FRUITS_LAKE_URI (s3://fruits/lake) and FRUITS_IMAGES_URI (s3://fruits/lake/images/)",
         ),
+        (
+            {"images_uri": "s3://fruits", "lake_uri": "s3://fruits/lake"},
+            "FRUITS_LAKE_URI (s3://fruits/lake) and FRUITS_IMAGES_URI (s3://fruits) must not hold",
+        ),
         ({"cap_mony": 1}, "there is no setting FRUITS_CAP_MONY."),
         (
             {"worker_instance_type": "z9.huge"},
