@@ -1,7 +1,7 @@
 """How fast images become features: ours, its upper bounds and its peers, in one run.
 
     make bench          everything, medians of 5, about two hours on two quiet cores
-    make bench-quick    the same on fewer images, once each, under 5 minutes
+    make bench-quick    step and reading on fewer images, once each, under 5 minutes
 
 Images, weights, cores and S3 are the same for all. A contender is a process of its own, warmed up
 before it is timed. The local S3 shares the cores; its CPU is reported apart.

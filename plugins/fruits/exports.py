@@ -157,8 +157,14 @@ def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a path beside *target* that becomes it, unless the work on it fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise ExportError(
+            f"{target} cannot be written: {error.strerror}.", "Name a file elsewhere with --output."
+        ) from error
     try:
         yield partial
         partial.replace(target)
