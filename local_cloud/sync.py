@@ -42,7 +42,8 @@ def mirror(source: Path, uri: str, buckets: Path) -> Mirrored:
 def _target(uri: str, buckets: Path) -> Path:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     parts = PurePosixPath(prefix).parts
-    if not uri.startswith("s3://") or not bucket or ".." in (bucket, *parts):
+    # A prefix that begins with a slash would be taken for a folder of this machine.
+    if not uri.startswith("s3://") or not bucket or {"..", "/", "//"} & {bucket, *parts}:
         raise ValueError(f"{uri!r} is not an s3://bucket/prefix/ URI")
     if not parts:
         raise ValueError(f"{uri!r} names no prefix: mirroring would delete the rest of the bucket")

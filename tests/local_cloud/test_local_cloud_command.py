@@ -177,7 +177,13 @@ def test_sync_never_empties_a_bucket(folder: Path, tmp_path: Path) -> None:
     assert (bucket / "a.jpg").exists()
 
 
-@pytest.mark.parametrize("uri", ["fruits-images/x", "s3://", "s3://bucket/../other", "s3://../x"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("fruits-images/x", "s3://", "s3://bucket/../other", "s3://../x"),
+        *("s3://bucket//", "s3://bucket//srv/photos/", "s3://bucket///srv/photos/"),
+    ],
+)
 def test_sync_refuses_what_is_no_uri(tmp_path: Path, uri: str) -> None:
     """A target outside the buckets' folder cannot be written."""
     source = tmp_path / "images"
