@@ -53,7 +53,8 @@ def read_entry(data: bytes, files: tuple[DataFile, ...]) -> Statistics:
         names = ("total", "triangle", "low", "high")
         vectors = [_vector(arrays[name]) for name in names]
         statistics = Statistics.of_triangle(sum(file.rows for file in files), *vectors)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    # RuntimeError: of an archive that says that it is encrypted, or packed in an unknown way.
+    except (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise BadEntry(f"it is damaged ({type(error).__name__})") from error
     if about != {"format": FORMAT, "files": [asdict(file) for file in files]}:
         raise BadEntry("it is of other content than the data files have now")
