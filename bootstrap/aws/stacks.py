@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
 import boto3
@@ -17,6 +18,7 @@ from bootstrap.aws.template import load_template
 PLANNED = "REVIEW_IN_PROGRESS"
 # CloudFormation changes none of these: they can only be removed.
 FAILED = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+BEGUN = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
 # CloudFormation looks every few seconds by itself; an instance takes minutes.
 WAIT = {"Delay": 5, "MaxAttempts": 360}
 
@@ -180,9 +182,15 @@ class Stack:
             ) from error
 
     def _failures(self, stack: str) -> tuple[str, ...]:
+        """Return what failed since the stack's last operation began, the newest first."""
         events = self._client.describe_stack_events(StackName=stack)["StackEvents"]
         return tuple(
             f"{one['LogicalResourceId']}: {one.get('ResourceStatusReason', '?')}"
-            for one in events
+            for one in takewhile(lambda one: not _begins(one), events)
             if one.get("ResourceStatus", "").endswith("_FAILED")
         )
+
+
+def _begins(event: Mapping[str, str]) -> bool:
+    is_of_the_stack = event.get("PhysicalResourceId") == event["StackId"]
+    return is_of_the_stack and event.get("ResourceStatus") in BEGUN

@@ -83,14 +83,15 @@ install() {
     sudo python3.11 -m venv --without-pip "$target"
     sudo "$target/bin/python" "$pip/pip" --isolated --disable-pip-version-check --no-cache-dir install \
         --quiet --no-index --find-links "$wheels" --require-hashes --only-binary :all: --no-deps --no-compile \
-        --requirement "$wheels/requirements.txt" 2> >(tee "$work/pip.log" >&2) || explain_pip
+        --requirement "$wheels/requirements.txt" 2>"$work/pip.log" || explain_pip
+    cat "$work/pip.log" >&2
     # On every core: pip would take one. Left out, each Python worker would do it, for the folder is root's.
     sudo "$target/bin/python" -m compileall -q -j 0 "$target/lib" || true
 }
 
 explain_pip() {
     local line
-    sleep 0.2 # tee may still be writing
+    cat "$work/pip.log" >&2
     if grep -q 'DO NOT MATCH THE HASHES' "$work/pip.log"; then
         line=$(grep -m1 -E '^ +[A-Za-z0-9._-]+(==[^ ]*)? from ' "$work/pip.log" || true)
         wrong_hash "$(awk '{print $1}' <<<"$line")"

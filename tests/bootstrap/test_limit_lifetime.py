@@ -70,21 +70,21 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 def test_the_primary_is_shut_down_at_its_cap(node: Node) -> None:
     """The timer outlives the shell that set it, and shuts the node down in time, not before."""
-    done = node.run("2")
+    done = node.run("10")
 
     assert done.returncode == 0
     assert not node.is_down_within(0.5)
-    assert node.is_down_within(5)
+    assert node.is_down_within(20)
     assert node.down.read_text() == "-h now\n"
 
 
 def test_a_second_call_keeps_the_first_timer(node: Node) -> None:
     """A bootstrap action that runs twice does not give the cluster more time."""
-    node.run("2")
+    node.run("10")
     again = node.run("600")
 
     assert "already set" in again.stdout
-    assert node.is_down_within(5)
+    assert node.is_down_within(20)
 
 
 def test_other_nodes_set_no_timer(tmp_path: Path) -> None:
