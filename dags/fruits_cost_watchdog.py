@@ -11,7 +11,8 @@ A cluster without our tag is never touched. What cannot be read is never a reaso
 task then fails at its end, when it has done all that it could.
 
 What it found is in the task's log, under `ledger/findings/` in the lake, and in an event of the
-asset `fruits_watchdog_findings`, which an alert can be scheduled on: there is none on a quiet look.
+asset `fruits_watchdog_findings`, which an alert can be scheduled on: there is none on a quiet look,
+nor of a look that failed. Alert on the task's failure as well.
 It also writes into the month's ledger what the clusters of dead runs have cost.
 
 *Dry run* only says what it would do. The same without Airflow, from any machine with credentials:

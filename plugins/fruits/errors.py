@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+# What AWS answers until somebody changes rights, names or the request. A cluster may be waiting
+# meanwhile, and is paid for.
+LASTING = frozenset(
+    {
+        "403",  # what is said of a HEAD, whose answer has no text
+        "AccessDenied",
+        "AccessDeniedException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "NoSuchBucket",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+        "ValidationException",
+    }
+)
+
 
 class FruitsError(Exception):
     """A failure that a person has to act on: *what* happened and, if there is one, the *way_out*.
 
     Every further keyword becomes an attribute, so that callers need not parse the message.
-    *transient* says of a class of failures that the same attempt may succeed a little later.
+    *transient* says that the same attempt may succeed a little later: a class does, or one failure.
     """
 
     transient: ClassVar[bool] = False

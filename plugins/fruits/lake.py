@@ -151,7 +151,7 @@ PARTITION_COLUMN = {"features": "feature_model", "components": "model_version"}
 
 @dataclass(frozen=True)
 class LakeFile:
-    """One committed data file: its URI, its rows and its size in bytes."""
+    """One data file, committed or to be: its URI, its rows and its size in bytes."""
 
     uri: str
     rows: int

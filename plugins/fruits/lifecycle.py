@@ -61,7 +61,7 @@ def emr_client(region: str, *, retries: bool = True) -> EMRClient:
 def find_clusters(client: EMRClient, token: str, *, live: bool = False) -> list[str]:
     """Return the ids of the clusters that carry *token* as their tag, the newest first.
 
-    Clusters that have ended in the last week count too, unless only *live* ones are asked for. Both
+    Those of the last week that have ended count too, unless only *live* ones are asked for. Both
     searches go by EMR's clock: one that trusted a clock that is ahead would find nothing.
     """
     from fruits.objects import answer_time

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError as ObstoreError
 
-from fruits.errors import ListingError
+from fruits.errors import LASTING, ListingError
 from fruits.objects import client, store
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,12 @@ def list_objects(bucket: str, prefix: str, sink: Sink) -> None:
             " run the sensing again.",
             bucket=bucket,
             prefix=prefix,
+            transient=not _is_lasting(error),
         ) from error
+
+
+def _is_lasting(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in LASTING
 
 
 def _list_folder(bucket: str, folder: str, sink: Sink) -> None:

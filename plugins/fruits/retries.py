@@ -7,27 +7,10 @@ from typing import TYPE_CHECKING
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
 from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
-from fruits.errors import FruitsError
+from fruits.errors import LASTING, FruitsError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-# What AWS answers until somebody changes rights, names or the request. A cluster may be waiting
-# meanwhile, and is paid for.
-LASTING = frozenset(
-    {
-        "403",  # what is said of a HEAD, whose answer has no text
-        "AccessDenied",
-        "AccessDeniedException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "NoSuchBucket",
-        "SignatureDoesNotMatch",
-        "UnauthorizedOperation",
-        "UnrecognizedClientException",
-        "ValidationException",
-    }
-)
 
 
 class TransientFailures(ExceptionRetryPolicy):

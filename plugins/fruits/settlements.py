@@ -74,7 +74,8 @@ def settle_entries(
     if unknown:
         raise UnsettledError(
             f"There is no cost of {'; '.join(f'{name}: {why}' for name, why in unknown.items())}.",
-            "Until it is known they are charged at the worst case.",
+            "Until then they are charged at the worst case. `python -m fruits.prices` fetches the "
+            "prices that are missing.",
             entries=tuple(unknown),
         )
     return settled

@@ -87,11 +87,11 @@ def reserved(entry: Any, month: float, cap: float, cap_minutes: int, arithmetic:
 
 def committed_features(done: Mapping[str, Any]) -> Iterator[str]:
     """Tell what became of the images, and where the broken ones are."""
-    took = f" in a step of {done['seconds']:.0f} s" if done.get("seconds") else ""
+    took = f" of a step of {done['seconds']:.0f} s" if done.get("seconds") else ""
     yield (
-        f"Committed {plural(done['features'], 'feature vector')}, {count(done['replaced'])} of "
-        f"them in place of older ones{took}; {plural(done['changed'], 'image')} changed meanwhile "
-        "and will be seen again"
+        f"Committed {plural(done['features'], 'feature vector')}{took}, in place of "
+        f"{plural(done['replaced'], 'older row')}; {plural(done['changed'], 'image')} changed "
+        "meanwhile and will be seen again"
     )
     if done["quarantined"]:
         reasons = ", ".join(f"{count(n)} {reason}" for reason, n in done["reasons"].items())

@@ -29,6 +29,7 @@ def answer(code: str) -> ClientError:
 
 
 FAILURES["refused"] = answer("AccessDeniedException")
+FAILURES["forbidden"] = answer("403")  # of a HEAD
 FAILURES["throttled"] = answer("ThrottlingException")
 
 

@@ -51,6 +51,7 @@ def test_only_what_may_pass_is_tried_again(tries: dict[str, int], mode: str) -> 
         "once_more": 2,
         "no_more": 1,
         "refused": 1,
+        "forbidden": 1,
         "throttled": 2,
     }
 

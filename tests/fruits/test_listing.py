@@ -208,6 +208,7 @@ def test_a_missing_bucket_is_an_error(storage: ObjectStorage) -> None:
         list_objects("no-such-bucket", "x/", Collected())
 
     assert failure.value.bucket == "no-such-bucket"
+    assert not failure.value.transient
     assert "s3://no-such-bucket/x/" in str(failure.value)
 
 
@@ -221,5 +222,6 @@ def test_a_listing_that_breaks_off_is_an_error(
     with Refusing(moto, part) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
 
-        with pytest.raises(ListingError, match="before its end"):
+        with pytest.raises(ListingError, match="before its end") as failure:
             collect()
+        assert not failure.value.transient  # it is refused: no retry changes that

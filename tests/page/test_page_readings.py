@@ -172,7 +172,7 @@ def test_a_bad_month_is_told(empty: Settings) -> None:
     shown = " ".join(html(readings, empty).split())
     for told in (
         "failed: commit_features",
-        "it would be refused",
+        "it may be refused",
         "its lease of 30 min was renewed 41 min ago",
         "not settled",
         "the last batch failed",

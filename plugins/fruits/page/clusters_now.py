@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fruits.batches import Batch
@@ -69,8 +70,9 @@ def live_clusters(client: EMRClient, settings: Settings) -> tuple[LiveCluster, .
     """Return the live clusters of this lake's runs, the newest first, at most five."""
     pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
     ids = [one["Id"] for page in pages for one in page["Clusters"] if _is_named(one["Name"])]
-    found = (_describe(client, settings, cluster_id) for cluster_id in ids[:MOST])
-    return tuple(sorted((one for one in found if one), key=lambda one: one.age))
+    found = (_describe(client, settings, cluster_id) for cluster_id in ids)
+    ours = islice((one for one in found if one), MOST)
+    return tuple(sorted(ours, key=lambda one: one.age))
 
 
 def _is_named(name: str) -> bool:

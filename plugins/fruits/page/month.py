@@ -41,7 +41,7 @@ class Month:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next cluster would be refused."""
+        """Whether the next cluster, with as many workers as it may have, would be refused."""
         return self.charged + self.next_promise > self.cap
 
 
