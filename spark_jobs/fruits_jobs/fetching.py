@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTION_RETRIES = 4  # by the client itself, within one of our attempts
+LARGE_BYTES = 8 << 20  # from here on an object is read in pieces of as many
 PATIENCE = 30.0  # seconds after which an attempt of ours is made no longer by the client's retries
 
 
@@ -145,7 +147,7 @@ def _get_plain(bucket: str, key: str, etag: str, region: str) -> Answer:
     try:
         store = bucket_store(bucket, region, CONNECTION_RETRIES, PATIENCE)
         result = obstore.get(store, key, options={"if_match": f'"{etag}"'})
-        return Answer(bytes(result.bytes()), result.meta["e_tag"])
+        return Answer(_body(result), result.meta["e_tag"])
     except PreconditionError:
         raise Changed("changed") from None
     except FileNotFoundError as error:
@@ -154,6 +156,16 @@ def _get_plain(bucket: str, key: str, etag: str, region: str) -> Answer:
         raise _refused(bucket, key, _first_line(error)) from error
     except (BaseError, OSError) as error:
         raise _TryAgain(_first_line(error)) from error
+
+
+def _body(result: obstore.GetResult) -> bytes:
+    """Return all bytes of an answer; of a large one no second copy is held on the way."""
+    if result.meta["size"] <= LARGE_BYTES:
+        return bytes(result.bytes())
+    body = io.BytesIO()
+    for chunk in result.stream(min_chunk_size=LARGE_BYTES):
+        body.write(chunk)
+    return body.getvalue()
 
 
 def _get_odd(bucket: str, key: str, etag: str, region: str) -> Answer:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fruits_jobs.arguments import DEFAULT_MAX_PIXELS
@@ -40,6 +40,7 @@ READABLE = [name for name in FORMATS if name in Image.OPEN]
 # Our own check comes before decoding, with a limit that is an argument and a reason that is a row.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not become a feature
+PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # of 1 MB of an editor's metadata Pillow makes an error
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Spark runs one task per core
 # A million photographs with odd metadata must not fill the cluster's logs.
 warnings.filterwarnings("ignore", module=r"PIL\.")

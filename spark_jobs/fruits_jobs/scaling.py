@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import struct
+
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from fruits_jobs.colours import to_rgb
 
@@ -16,6 +20,11 @@ STRIP_PIXELS = 1 << 19
 # bytes: whole frames beside the result, and 32-bit planes. A test holds decoders to these.
 HELD_BYTES = {"JPEG2000": 20, "AVIF": 12, "WEBP": 17, "TIFF": 12}
 PIXEL_BYTES = 4
+# For a pixel of width or height Pillow's resize has two weights, in a table.
+WEIGHT_BYTES = 16
+# What an image of a photograph's shape takes to be made narrow is below that, and not counted.
+UNCOUNTED_BYTES = 32 << 20
+TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 Box = tuple[float, float, float, float]
 
@@ -39,19 +48,47 @@ def decoding_bytes(image: ImageFile.ImageFile, width: int, height: int) -> int:
 
     *image* is opened and perhaps reduced, not loaded.
     """
-    pixels = image.width * image.height
+    pixels, narrow = image.width * image.height, _narrow_bytes(image.width, image.height)
     if isinstance(image, JpegImageFile):
-        return pixels * PIXEL_BYTES + _coefficient_bytes(image, width * height)
-    return pixels * HELD_BYTES.get(str(image.format), PIXEL_BYTES)
+        return pixels * PIXEL_BYTES + _coefficient_bytes(image, width * height) + narrow
+    if isinstance(image, TiffImageFile):
+        pixels = max(pixels, _tile_pixels(image))
+    return pixels * HELD_BYTES.get(str(image.format), PIXEL_BYTES) + narrow
+
+
+def _narrow_bytes(width: int, height: int) -> int:
+    """Return what the narrow copy of a tall image takes, and the weights of a long one."""
+    taken = SIDE * height * PIXEL_BYTES + (width + height) * WEIGHT_BYTES
+    return max(0, taken - UNCOUNTED_BYTES)
+
+
+def _tile_pixels(image: TiffImageFile) -> int:
+    """Return the pixels of a tile, which libtiff decodes whole, however small the image is."""
+    sides = [image.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH)]
+    return math.prod(side for side in sides if isinstance(side, int)) if all(sides) else 0
 
 
 def _coefficient_bytes(image: JpegImageFile, pixels: int) -> int:
-    """Return what libjpeg keeps of a progressive JPEG, which it reads several times over."""
-    if not image.info.get("progressive") or not image.layer:  # a damaged header names no layer
+    """Return what libjpeg keeps of a JPEG of more than one scan, of which it needs all."""
+    if not image.layer:  # a damaged header names none
+        return 0
+    if not image.info.get("progressive") and _is_interleaved(image):
         return 0
     layers = [(across, down) for _, across, down, _ in image.layer]
     widest = max(across for across, _ in layers) * max(down for _, down in layers)
     return 2 * pixels * sum(across * down for across, down in layers) // max(1, widest)
+
+
+def _is_interleaved(image: JpegImageFile) -> bool:
+    """Say whether the first scan has all components, so that there is no other."""
+    file = image.fp
+    if file is None:  # it is closed
+        return False
+    end, length = file.tell(), 6 + 2 * image.layers  # of the header of the first scan
+    file.seek(max(0, end - length))
+    begins = file.read(3)
+    file.seek(end)
+    return begins == struct.pack(">HB", length, image.layers)  # ITU T.81, B.2.3
 
 
 def to_side(image: Image.Image, box: Box) -> Image.Image:
@@ -62,11 +99,12 @@ def to_side(image: Image.Image, box: Box) -> Image.Image:
     a strip at a time, so that no second image of full size is needed.
     """
     _, _, right, lower = box
-    if image.height * image.width <= STRIP_PIXELS:
+    widest = max(image.width, SIDE)
+    if image.height * widest <= STRIP_PIXELS:
         narrow = _narrow(image, right)
     else:
         narrow = Image.new("RGB", (SIDE, image.height))
-        rows = max(1, STRIP_PIXELS // image.width)
+        rows = max(1, STRIP_PIXELS // widest)
         for top in range(0, image.height, rows):
             strip = image.crop((0, top, image.width, min(top + rows, image.height)))
             narrow.paste(_narrow(strip, right), (0, top))

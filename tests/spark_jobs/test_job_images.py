@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fruits_jobs.images import UPRIGHT, UndecodableImage, decode
 from fruits_jobs.scaling import REDUCED_SIDE
@@ -266,6 +267,14 @@ def test_pillows_warnings_do_not_reach_the_log():
     )
 
     assert done.stderr == b""
+
+
+def test_an_editors_metadata_does_not_spoil_good_pixels():
+    """A PNG may carry megabytes of text about it."""
+    about = PngInfo()
+    about.add_itxt("XML:com.adobe.xmp", "<x>" * 1_000_000, zip=True)
+
+    assert decode(photo(6, format="PNG", pnginfo=about)).width > 0
 
 
 def test_running_out_of_memory_is_no_fault_of_the_image(monkeypatch):

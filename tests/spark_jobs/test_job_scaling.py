@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from fruits_jobs.images import UndecodableImage, decode
-from fruits_jobs.scaling import STRIP_PIXELS
+from fruits_jobs.scaling import STRIP_PIXELS, UNCOUNTED_BYTES
 from tests.spark_jobs.batches import encoded, photo
+from tests.spark_jobs.odd_files import one_tile, scan_per_component
 
 JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
 BILINEAR = Image.Resampling.BILINEAR
@@ -131,6 +132,43 @@ def test_decoding_takes_no_more_memory_than_is_reserved(save):
     grown, reserved = measured(data)
 
     assert grown < reserved + 12  # strips, and what the allocator keeps
+
+
+@pytest.mark.parametrize("size", [(1, 300_000), (2_000_000, 1), (100, 60_000)])
+def test_narrow_images_take_no_more_than_is_reserved(size):
+    """A tall one gets 224 columns before its rows are few, a long one has a weight per column."""
+    data = encoded(Image.new("L", size), format="PNG")
+
+    grown, reserved = measured(data)
+
+    assert grown < reserved + UNCOUNTED_BYTES / 1e6 + 12
+
+
+@pytest.mark.parametrize("size", [(1, 8_000_000), (40_000_000, 1)])
+def test_an_image_that_would_be_large_once_it_is_narrow_is_refused(size):
+    """A few KB of PNG must not take all memory of a worker, again at each retry."""
+    with pytest.raises(UndecodableImage, match="MB to decode, the limit is 480") as refusal:
+        decode(encoded(Image.new("L", size), format="PNG"))
+    assert refusal.value.reason == "too_large"
+
+
+def test_a_scan_per_component_takes_no_more_than_is_reserved():
+    """Libjpeg keeps all coefficients then, as of a progressive JPEG."""
+    gray = Image.open(io.BytesIO(photo(5, (3000, 3000)))).convert("L")
+    data = scan_per_component(encoded(gray))
+
+    grown, reserved = measured(data)
+
+    assert decode(data).width == 3000
+    assert reserved > 2 * 3 * 9
+    assert grown < reserved + 12
+
+
+def test_a_tile_counts_however_small_the_image():
+    """Libtiff decodes all of it: of 16 pixels in one of 256 megapixels nothing is decoded."""
+    assert decode(one_tile(16)).width == 16
+    with pytest.raises(UndecodableImage, match="take 3221 MB to decode"):
+        decode(one_tile(1 << 14))
 
 
 def test_transparent_pixels_take_no_second_image():
