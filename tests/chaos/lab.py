@@ -45,7 +45,7 @@ FRUITS = {
     "IDLE_MINUTES": "1",
     # Long enough for a scheduler to come back, short enough to be waited for.
     "LEASE_MINUTES": "0.75",
-    "READY_MINUTES": "0.75",
+    "READY_MINUTES": "1",
     "POLL_SECONDS": "0.5",
     # The first run fits; those after it project their images, as on most days.
     "REFIT": "never",
