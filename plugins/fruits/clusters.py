@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fruits.steps import StagedJobs
 
 TOKEN_TAG = "fruits:token"  # noqa: S105  (the name of a tag)
-BATCH_TAG = "fruits:batch"
 GENERATION_TAG = "fruits:generation"
 CAP_TAG = "fruits:cap-minutes"
 DISK_GB = 64
@@ -53,7 +52,7 @@ def cluster_name(token: str) -> str:
 
 
 def run_job_flow_request(
-    settings: Settings, staged: StagedJobs, token: str, batch: str, generation: int
+    settings: Settings, staged: StagedJobs, token: str, generation: int
 ) -> dict[str, Any]:
     """Return RunJobFlow's parameters for a cluster that ends itself whatever becomes of us.
 
@@ -78,7 +77,7 @@ def run_job_flow_request(
         "StepConcurrencyLevel": 1,
         "VisibleToAllUsers": True,
         "EbsRootVolumeSize": ROOT_DISK_GB,
-        "Tags": _tags(token, batch, generation, settings.cap_minutes),
+        "Tags": _tags(token, generation, settings.cap_minutes),
         **_encryption(settings),
     }
 
@@ -204,10 +203,9 @@ def _configurations(settings: Settings) -> list[dict[str, Any]]:
     return [{"Classification": "spark-defaults", "Properties": spark}]
 
 
-def _tags(token: str, batch: str, generation: int, cap_minutes: int) -> list[dict[str, str]]:
+def _tags(token: str, generation: int, cap_minutes: int) -> list[dict[str, str]]:
     tags = {
         TOKEN_TAG: token,
-        BATCH_TAG: batch,
         # What the cluster costs is charged to the promise that allowed it.
         GENERATION_TAG: str(generation),
         # The watchdog knows tags and leases, no settings: the cap travels with the cluster.

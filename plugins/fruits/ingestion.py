@@ -158,7 +158,7 @@ def reserve(
         "month": entry.month,
         "month_so_far": round(month, 4),
         "sizing": asdict(sizing),
-        "request": run_job_flow_request(settings, StagedJobs(**staged), token, token, generation),
+        "request": run_job_flow_request(settings, StagedJobs(**staged), token, generation),
     }
 
 

@@ -85,7 +85,7 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         # A run that was cleared has promised several clusters, and has paid for all of them.
         "worst_case": ended.get("promised") or promise.get("worst_case"),
         "actual_cost": ended.get("cost"),
-        "currency": promise.get("currency"),
+        "currency": promise.get("currency") or ended.get("currency"),
     }
 
 

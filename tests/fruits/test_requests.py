@@ -103,7 +103,7 @@ def test_every_cluster_request_fits_the_service_model() -> None:
     """Whatever is set, what we send has no unknown, missing or mistyped parameter."""
     checked = 0
     for settings in combinations(OF_CLUSTERS):
-        request = run_job_flow_request(settings, STAGED, "token", "batch", 1)
+        request = run_job_flow_request(settings, STAGED, "token", 1)
         assert validate("RunJobFlow", request) == ""
         checked += 1
 
@@ -120,7 +120,7 @@ def test_every_step_request_fits_the_service_model(settings: Settings) -> None:
 
 def test_the_cluster_says_whose_it_is() -> None:
     """Who knows no run and no settings finds token, generation and cap on the cluster."""
-    request = run_job_flow_request(Settings(cap_minutes=90), STAGED, "token", "batch", 3)
+    request = run_job_flow_request(Settings(cap_minutes=90), STAGED, "token", 3)
     tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
 
     assert request["Name"] == cluster_name("token")
@@ -131,12 +131,12 @@ def test_the_local_emr_knows_all_that_we_send() -> None:
     """It refuses what it does not model: nothing may only work on AWS."""
     settings = Settings(**NETWORKS[-1], **ENCRYPTED, market=Market.SPOT)  # type: ignore[arg-type]
 
-    assert unsupported("RunJobFlow", run_job_flow_request(settings, STAGED, "t", "b", 1)) == []
+    assert unsupported("RunJobFlow", run_job_flow_request(settings, STAGED, "t", 1)) == []
 
 
 def test_a_cluster_is_private_and_encrypted_as_configured() -> None:
     """Subnet, groups, security configuration and the logs' key reach the request."""
-    request = run_job_flow_request(Settings(**NETWORKS[-1], **ENCRYPTED), STAGED, "t", "b", 1)  # type: ignore[arg-type]
+    request = run_job_flow_request(Settings(**NETWORKS[-1], **ENCRYPTED), STAGED, "t", 1)  # type: ignore[arg-type]
 
     assert request["Instances"]["Ec2SubnetIds"] == ["subnet-0a1b2c3d"]
     assert request["Instances"]["ServiceAccessSecurityGroup"] == "sg-3"
@@ -154,7 +154,7 @@ def test_spot_workers_may_be_of_any_type_of_the_size() -> None:
 
 def test_every_cluster_ends_itself() -> None:
     """Idle limit, lifetime timer and no termination protection are in every request."""
-    request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", "b", 1)
+    request = run_job_flow_request(Settings(cap_minutes=90, idle_minutes=5), STAGED, "t", 1)
 
     assert request["AutoTerminationPolicy"] == {"IdleTimeout": 300}
     assert request["BootstrapActions"][0]["ScriptBootstrapAction"]["Args"] == ["90"]
@@ -163,7 +163,7 @@ def test_every_cluster_ends_itself() -> None:
 
 def test_every_node_gets_the_locked_environment() -> None:
     """The action knows the wheelhouse, its lock's hash and the environment of `node_python`."""
-    request = run_job_flow_request(Settings(node_python="/opt/f/bin/python"), STAGED, "t", "b", 1)
+    request = run_job_flow_request(Settings(node_python="/opt/f/bin/python"), STAGED, "t", 1)
 
     action = request["BootstrapActions"][1]["ScriptBootstrapAction"]
     assert action["Path"] == STAGED.install_python_env
@@ -172,7 +172,7 @@ def test_every_node_gets_the_locked_environment() -> None:
 
 def test_spot_falls_back_to_on_demand() -> None:
     """A day without Spot capacity does not lose its batch."""
-    request = run_job_flow_request(Settings(market=Market.SPOT, workers=3), STAGED, "t", "b", 1)
+    request = run_job_flow_request(Settings(market=Market.SPOT, workers=3), STAGED, "t", 1)
     primary, workers = request["Instances"]["InstanceFleets"]
 
     assert primary["TargetOnDemandCapacity"] == 1

@@ -10,7 +10,7 @@ import numpy as np
 from pyiceberg.catalog import Catalog
 
 from fruits.batch_reports import gather, render
-from fruits.clusters import BATCH_TAG, TOKEN_TAG
+from fruits.clusters import TOKEN_TAG
 from fruits.commits import commit_features
 from fruits.component_commits import commit_components
 from fruits.reports import RunFacts, run_row
@@ -126,8 +126,7 @@ def _cluster(settings: Settings) -> str:
         step(f"sleep {long}", f"{name} {BATCH} 1.1")
         for name, long in (("featurize", 4), ("pca", 2))
     ]
-    tags = [{"Key": key, "Value": BATCH} for key in (TOKEN_TAG, BATCH_TAG)]
-    asked = request(BATCH, Steps=steps, Tags=tags)
+    asked = request(BATCH, Steps=steps, Tags=[{"Key": TOKEN_TAG, "Value": BATCH}])
     asked["Instances"]["KeepJobFlowAliveWhenNoSteps"] = False
     cluster_id: str = emr.run_job_flow(**asked)["JobFlowId"]
     until(lambda: cluster_state(emr, cluster_id) == "TERMINATED", 90)

@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 
 from fruits.batches import Batch, batch_id
-from fruits.clusters import BATCH_TAG, CAP_TAG, GENERATION_TAG, TOKEN_TAG
+from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG
 from fruits.lake import (
     FEATURE_MODEL,
     MODEL_VERSIONS,
@@ -197,7 +197,7 @@ def add_sensing(batch: str, **counts: int) -> None:
 
 def start_cluster(token: str, settings: Settings) -> str:
     """Let a cluster of ours run a featurize step that takes long; return its id."""
-    tags = {TOKEN_TAG: token, BATCH_TAG: token, GENERATION_TAG: "1", CAP_TAG: "120"}
+    tags = {TOKEN_TAG: token, GENERATION_TAG: "1", CAP_TAG: "120"}
     asked = request(
         token,
         Steps=[step("sleep 600", f"featurize {token} 1.1")],
