@@ -6,10 +6,12 @@ import math
 import struct
 
 from PIL import Image, ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fruits_jobs.colours import to_rgb
+from fruits_jobs.jpeg2000 import described_bytes
 
 SIDE = 224
 # A JPEG is reduced while it is decoded as long as both sides keep so many pixels: the antialiasing
@@ -48,12 +50,25 @@ def decoding_bytes(image: ImageFile.ImageFile, width: int, height: int) -> int:
 
     *image* is opened and perhaps reduced, not loaded.
     """
-    pixels, narrow = image.width * image.height, _narrow_bytes(image.width, image.height)
+    pixels, more = image.width * image.height, _narrow_bytes(image.width, image.height)
     if isinstance(image, JpegImageFile):
-        return pixels * PIXEL_BYTES + _coefficient_bytes(image, width * height) + narrow
+        return pixels * PIXEL_BYTES + _coefficient_bytes(image, width * height) + more
     if isinstance(image, TiffImageFile):
         pixels = max(pixels, _tile_pixels(image))
-    return pixels * HELD_BYTES.get(str(image.format), PIXEL_BYTES) + narrow
+    if isinstance(image, Jpeg2KImageFile):
+        more += described_bytes(_content(image))
+    return pixels * HELD_BYTES.get(str(image.format), PIXEL_BYTES) + more
+
+
+def _content(image: ImageFile.ImageFile) -> bytes:
+    file = image.fp
+    if file is None:  # it is closed
+        return b""
+    at = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(at)
+    return content
 
 
 def _narrow_bytes(width: int, height: int) -> int:

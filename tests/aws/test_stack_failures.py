@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 
 from bootstrap.aws.errors import StackError
 from bootstrap.aws.stacks import Stack
-from tests.aws.stacks import REGION
+from tests.aws.stacks import REGION, empty_account
 
 STACK_ID = f"arn:aws:cloudformation:{REGION}:123456789012:stack/fruits/1"
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -30,13 +30,10 @@ def event(resource: str, status: str, reason: str = "", physical: str = "id") ->
 
 
 @pytest.mark.parametrize("began", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"])
-def test_failures_of_earlier_deployments_are_not_told(
-    monkeypatch: pytest.MonkeyPatch, began: str
-) -> None:
+def test_failures_of_earlier_deployments_are_not_told(began: str) -> None:
     """CloudFormation keeps their events, and what failed then has been repaired since."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-    stack = Stack("fruits", REGION)
+    with empty_account():
+        stack = Stack("fruits", REGION)
     described = {
         "Stacks": [{"StackName": "fruits", "CreationTime": NOW, "StackStatus": "ROLLBACK_COMPLETE"}]
     }

@@ -120,6 +120,7 @@ def test_strips_give_the_pixels_of_the_whole(mode):
         {"format": "WEBP"},
         {"format": "AVIF", "speed": 10},
         {"format": "JPEG2000"},
+        {"format": "JPEG2000", "tile_size": (64, 64), "codeblock_size": (16, 16)},
         {"format": "TIFF"},
         {"format": "GIF"},
     ],
@@ -162,6 +163,33 @@ def test_a_scan_per_component_takes_no_more_than_is_reserved():
     assert decode(data).width == 3000
     assert reserved > 2 * 3 * 9
     assert grown < reserved + 12
+
+
+@pytest.mark.parametrize(
+    ("side", "save"),
+    [
+        (100, {"tile_size": (1, 1)}),
+        (300, {"tile_size": (4, 4), "no_jp2": True}),
+        (900, {"codeblock_size": (4, 4)}),
+        (900, {"precinct_size": (128, 128)}),
+    ],
+)
+def test_the_parts_of_a_jpeg_2000_are_counted(side, save):
+    """Each tile and each code block is described in memory, and a pixel may be one."""
+    data = photo(7, (side, side), format="JPEG2000", **save)
+
+    grown, reserved = measured(data)
+
+    assert decode(data).width == side
+    assert grown < reserved + 12
+
+
+def test_too_many_parts_are_refused():
+    """A file of half a megabyte would take all memory of a worker."""
+    data = photo(7, (200, 200), format="JPEG2000", tile_size=(1, 1))
+
+    with pytest.raises(UndecodableImage, match="MB to decode, the limit is 480"):
+        decode(data)
 
 
 def test_a_tile_counts_however_small_the_image():
