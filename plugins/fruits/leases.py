@@ -91,7 +91,7 @@ def _end_uri(lake: str, token: str, generation: int) -> str:
 
 def _generations(prefix: str) -> dict[str, dict[int, bool]]:
     """Return the generations of each token that has a lease, and whether each was ended."""
-    names = [uri.rpartition("/")[2] for uri in list_uris(prefix)]
+    names = {uri.rpartition("/")[2] for uri in list_uris(prefix)}
     found: dict[str, dict[int, bool]] = {}
     for name in names:
         token, generation, kind = [*name.rsplit(".", 2), "", ""][:3]
