@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -92,6 +93,13 @@ def test_a_quiet_look_of_the_watchdog_is_no_event(watchdog: Any) -> None:
     (task,) = watchdog.tasks
 
     assert [type(outlet) for outlet in task.outlets] == [AssetAlias]
+
+
+def test_the_teardown_takes_nothing_of_the_form(ingestion: Any) -> None:
+    """Values that no longer fit changed settings must not keep a cluster alive."""
+    teardown = ingestion.get_task("terminate_cluster")
+
+    assert set(inspect.signature(teardown.python_callable).parameters) == {"dag_run"}
 
 
 def test_the_cluster_ends_after_pca(ingestion: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +23,20 @@ def age() -> timedelta:
     lease = read_lease(LAKE, "token")
     assert lease
     return lease.age
+
+
+def renew_late(
+    monkeypatch: pytest.MonkeyPatch, read: Lease, meanwhile: Callable[[], object]
+) -> None:
+    """Renew the token's lease: what is *read* of it is old by the time that it is written."""
+
+    def read_and_wait(_lake: str, _token: str) -> Lease:
+        monkeypatch.undo()
+        meanwhile()
+        return read
+
+    monkeypatch.setattr("fruits.leases.read_lease", read_and_wait)
+    renew_lease(LAKE, "token")
 
 
 def test_a_granted_lease_is_read_back(storage: ObjectStorage) -> None:
@@ -83,15 +98,7 @@ def test_an_end_in_the_middle_of_a_renewal_has_the_last_word(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A renewal that read the lease before it was ended, and writes it after, ends nothing else."""
-    granted = grant()
-
-    def read_before_the_end(lake: str, token: str) -> Lease:
-        monkeypatch.undo()
-        end_lease(lake, token)
-        return granted
-
-    monkeypatch.setattr("fruits.leases.read_lease", read_before_the_end)
-    renew_lease(LAKE, "token")
+    renew_late(monkeypatch, grant(), lambda: end_lease(LAKE, "token"))
     lease = read_lease(LAKE, "token")
 
     assert lease
@@ -124,15 +131,7 @@ def test_an_older_generations_renewal_takes_nothing_from_the_newer(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run was cleared while a task renewed: it read the old lease, and writes it afterwards."""
-    old = grant()
-
-    def read_before_the_grant(_lake: str, _token: str) -> Lease:
-        monkeypatch.undo()
-        grant(generation=2)
-        return old
-
-    monkeypatch.setattr("fruits.leases.read_lease", read_before_the_grant)
-    renew_lease(LAKE, "token")
+    renew_late(monkeypatch, grant(), lambda: grant(generation=2))
     lease = read_lease(LAKE, "token")
 
     assert lease
