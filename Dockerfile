@@ -9,7 +9,8 @@ ENV PATH=/venv/bin:$PATH \
     AIRFLOW__CORE__DAGS_FOLDER=/app/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/app/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
-    FRUITS_CACHE_FOLDER=/airflow/cache
+    FRUITS_CACHE_FOLDER=/airflow/cache \
+    KERAS_HOME=/airflow/cache/keras
 WORKDIR /app
 
 # What changes rarely comes first, so that a changed DAG builds in seconds.

@@ -14,7 +14,7 @@ export PYTHONPATH := plugins:spark_jobs:.
 # The nodes of the local cluster are this machine: its Python is theirs.
 export FRUITS_NODE_PYTHON := $(abspath $(BIN)/python)
 export FRUITS_CACHE_FOLDER := $(abspath var/cache)
-export FRUITS_WEIGHTS = $(WEIGHTS)
+export FRUITS_WEIGHTS = $(value WEIGHTS)
 # Looking again costs nothing here, and prices only say what AWS would have asked.
 export FRUITS_POLL_SECONDS := 0.5
 export FRUITS_PRICES_MAX_AGE_DAYS := 36500
@@ -22,6 +22,8 @@ export FRUITS_PRICES_MAX_AGE_DAYS := 36500
 # Input of a run: a folder of label folders, and the network's weights.
 IMAGES  ?= var/samples
 WEIGHTS ?= auto
+# Where the Airflow of `make up` listens.
+PORT    ?= 8080
 # What `make export` writes, and how.
 WHAT    ?= components
 FORMAT  ?= parquet
@@ -41,6 +43,16 @@ PEERS   := .venv-bench
 # The oldest Spark that the jobs run on, to be found before the environment's own.
 SPARK35 := .venv-spark35
 
+# $(call flag,NAME) is `yes` for a yes, and nothing for a no or without a value; any other value stops make.
+YES_WORDS := yes 1 true
+NO_WORDS  := no 0 false
+flag = $(if $(filter-out $(YES_WORDS) $(NO_WORDS),$($(1))),$(error $(1)=$($(1)) is neither yes (1, true) nor no (0, false)))$(if $(filter $(YES_WORDS),$($(1))),yes)
+
+# $(call quoted,NAME) is a path that a user gave, as one word of the shell: a $ in it is neither's to expand.
+quoted = '$(subst ','\'',$(value $(1)))'
+# make would expand what it exports, and it exports what stands on its command line.
+unexport IMAGES WEIGHTS PHOTOS OUTPUT
+
 .PHONY: help
 help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,21 +68,22 @@ setup: $(READY)  ## Install what is missing into .venv (Python 3.11 and a packag
 $(READY): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}: make setup PYTHON=/path/to/python3.11")'
 	@echo "Installing into .venv (about 3 GB) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# Without Debian's python3-venv a Python is left that has no pip: only uv tells that an environment is whole.
+	@[[ -x $(BIN)/python && -x $(BIN)/uv ]] || $(PYTHON) -m venv --clear .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip --quiet --disable-pip-version-check install "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"
 	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
 	@touch $@
 
 .PHONY: demo
 demo: input  ## Run the DAG once over IMAGES: local S3 and EMR, a real Airflow, then what it did
-	@$(CLOUD) demo "$(IMAGES)"
+	@$(CLOUD) demo $(call quoted,IMAGES)
 
 .PHONY: up
-up: input  ## Keep the local cloud and an Airflow running, at http://127.0.0.1:8080
+up: input  ## Keep the local cloud and an Airflow running, at http://127.0.0.1:8080 (PORT=)
 	@# A bucket that has photographs gets others only where they are named.
-	@if [ "$(origin IMAGES)" != file ] || [ -z "$$(ls -A var/s3/fruits-images 2>/dev/null)" ]; then $(CLOUD) sync "$(IMAGES)"; fi
-	@$(CLOUD) up --airflow --airflow-port 8080 >/dev/null
-	@echo "Airflow: http://127.0.0.1:8080   make shell: a shell whose Python finds the tables   make down: stop"
+	@if [ "$(origin IMAGES)" != file ] || [ -z "$$(ls -A var/s3/fruits-images 2>/dev/null)" ]; then $(CLOUD) sync $(call quoted,IMAGES); fi
+	@$(CLOUD) up --airflow --airflow-port "$(PORT)" >/dev/null
+	@echo "Airflow: http://127.0.0.1:$(PORT)   make shell: a shell whose Python finds the tables   make down: stop"
 
 .PHONY: down
 down: $(READY)  ## Stop what `make up` started
@@ -84,24 +97,23 @@ shell: $(READY)  ## Open a shell in which S3, EMR and the tables are found (afte
 
 .PHONY: input
 input: $(READY)
-	@if [ "$(IMAGES)" = var/samples ]; then $(CLOUD) samples "$(IMAGES)"; fi
-	@test -d "$(IMAGES)" || { echo "IMAGES=$(IMAGES) is not a folder: name the folder that holds the label folders" >&2; exit 2; }
-	@case "$(WEIGHTS)" in auto|imagenet|seeded) ;; *) \
-	test -f "$(WEIGHTS)" || { echo "WEIGHTS=$(WEIGHTS) is not a file: give a .h5 file, imagenet or seeded" >&2; exit 2; };; esac
+	@if [ $(call quoted,IMAGES) = var/samples ]; then $(CLOUD) samples $(call quoted,IMAGES); fi
+	@test -d $(call quoted,IMAGES) || { echo IMAGES=$(call quoted,IMAGES)" is not a folder: name the folder that holds the label folders" >&2; exit 2; }
+	@case $(call quoted,WEIGHTS) in auto|imagenet|seeded) ;; *) \
+	test -f $(call quoted,WEIGHTS) || { echo WEIGHTS=$(call quoted,WEIGHTS)" is not a file: give a .h5 file, imagenet or seeded" >&2; exit 2; };; esac
 
 .PHONY: batch
 batch: input  ## Ingest IMAGES once: local S3 and EMR, features and components as tables, no Airflow
-	@cd "$(IMAGES)" && name="$$(basename "$$PWD")" && cd - >/dev/null; \
-	export FRUITS_IMAGES_URI="s3://fruits-images/$$name/"; \
-	$(CLOUD) sync "$(IMAGES)" "$$FRUITS_IMAGES_URI"; \
-	$(CLOUD) run -- $(BIN)/python -m fruits.batch
+	@uri="$$($(CLOUD) uri $(call quoted,IMAGES))"; \
+	$(CLOUD) sync $(call quoted,IMAGES) "$$uri"; \
+	FRUITS_IMAGES_URI="$$uri" $(CLOUD) run -- $(BIN)/python -m fruits.batch
 
 .PHONY: export
 export: $(READY)  ## Write a table to a file (WHAT=components FORMAT=csv), or the ONNX model (WHAT=onnx)
 	@if $(CLOUD) status >/dev/null; then mkdir -p var; $(CLOUD) environment >var/environment.sh; . var/environment.sh; run=; \
 	else run="$(CLOUD) run --"; fi; \
 	$$run $(BIN)/python -m fruits.exports $(WHAT) --format $(FORMAT) \
-	$(if $(WIDE),--wide) $(if $(VERSION),--model-version "$(VERSION)") $(if $(OUTPUT),--output "$(OUTPUT)")
+	$(if $(call flag,WIDE),--wide) $(if $(VERSION),--model-version "$(VERSION)") $(if $(value OUTPUT),--output $(call quoted,OUTPUT))
 
 .PHONY: browser
 browser: $(READY)
@@ -125,7 +137,7 @@ test-spark35: $(SPARK35)/.ready  ## Run the jobs' steps on Spark 3.5, that of em
 .PHONY: chaos
 chaos: $(READY)  ## Break Airflow, EMR and S3 in every way we know, and print what became of each cluster
 	@rm -rf var/chaos
-	@failed=0; $(BIN)/pytest -q -n 3 --dist loadfile -m '' tests/chaos || failed=1; \
+	@failed=0; $(BIN)/pytest -q -n 3 --dist loadscope -m '' tests/chaos || failed=1; \
 	$(BIN)/python -m tests.chaos.matrix || failed=1; exit $$failed
 
 .PHONY: bench-page
@@ -148,21 +160,21 @@ $(PEERS)/.ready: benchmarks/requirements.txt $(READY)
 	@touch $@
 
 .PHONY: bench
-bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
-	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images "$(IMAGES)" --weights "$(WEIGHTS)" \
-	--peers-python $(PEERS)/bin/python --output var/bench/featurize.json
+bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (2 to 4 hours)
+	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images $(call quoted,IMAGES) \
+	--weights $(call quoted,WEIGHTS) --peers-python $(PEERS)/bin/python --output var/bench/featurize.json
 	@$(if $(SCENARIOS),,$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json)
 
 .PHONY: bench-quick
 bench-quick: input $(PEERS)/.ready  ## Step, reading and sensing with few images, once each (about 5 minutes)
-	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images "$(IMAGES)" \
-	--weights "$(WEIGHTS)" --peers-python $(PEERS)/bin/python --output var/bench/quick.json
+	@$(BIN)/python -m benchmarks.bench_featurize step reading --quick --images $(call quoted,IMAGES) \
+	--weights $(call quoted,WEIGHTS) --peers-python $(PEERS)/bin/python --output var/bench/quick.json
 	@$(BIN)/python -m benchmarks.bench_sensing --keys 100000 --repeat 1 --output var/bench/sensing-quick.json
 
 .PHONY: bench-accuracy
 bench-accuracy: input  ## Compare features with plain Keras', over all of IMAGES and PHOTOS
-	@$(BIN)/python -m benchmarks.accuracy --images "$(IMAGES)" $(if $(PHOTOS),"$(PHOTOS)") --weights "$(WEIGHTS)" \
-	--backbone $(BACKBONE)
+	@$(BIN)/python -m benchmarks.accuracy --images $(call quoted,IMAGES) $(if $(value PHOTOS),$(call quoted,PHOTOS)) \
+	--weights $(call quoted,WEIGHTS) --backbone $(BACKBONE)
 
 .PHONY: bench-sensing
 bench-sensing: $(READY)  ## Time sensing with very many keys (KEYS="1000000 10000000")
@@ -174,8 +186,8 @@ bench-pca: $(READY)  ## Time PCA against Spark ML and scikit-learn (ROWS="20000 
 
 .PHONY: walkthrough
 walkthrough: $(READY)  ## Write docs/walkthrough.md anew: the jobs step by step, over ../shared or IMAGES and WEIGHTS
-	@$(BIN)/python -m walkthrough $(if $(filter-out var/samples,$(IMAGES)),--images "$(IMAGES)") \
-	$(if $(filter-out auto,$(WEIGHTS)),--weights "$(WEIGHTS)")
+	@$(BIN)/python -m walkthrough $(if $(filter-out var/samples,$(value IMAGES)),--images $(call quoted,IMAGES)) \
+	$(if $(filter-out auto,$(value WEIGHTS)),--weights $(call quoted,WEIGHTS))
 
 .PHONY: cost-tables
 cost-tables: $(READY)  ## Calculate what very many images would cost, into docs/review.md
@@ -192,23 +204,23 @@ lint: $(READY)  ## Check style, types and shell scripts
 # The name of the STACK and its REGION; the address of its alarm, ALARM_MAIL; what else --help names, OPTIONS.
 STACK   ?= fruits
 REGION  ?= eu-west-3
-RUN_STACK = $(BIN)/python -m bootstrap.aws $(1) --name "$(STACK)" --region "$(REGION)" $(if $(YES),--yes) $(OPTIONS)
+RUN_STACK = $(BIN)/python -m bootstrap.aws $(1) --name "$(STACK)" --region "$(REGION)" $(if $(call flag,YES),--yes) $(OPTIONS)
 # Where commands find a lake: the local cloud's, or with AWS=yes the stack's.
-ifdef AWS
-IN_CLOUD = test -f docker/aws.env || { echo "docker/aws.env is missing: make aws-deploy writes it" >&2; exit 2; }; set -a; . docker/aws.env; set +a
-else
-IN_CLOUD = $(CLOUD) status >/dev/null || { echo "The local cloud is not up: make up (for the stack on AWS: AWS=yes)" >&2; exit 2; }; $(CLOUD) environment >var/environment.sh; . var/environment.sh
-endif
+IN_CLOUD = $(if $(call flag,AWS),$(IN_STACK),$(IN_LOCAL_CLOUD))
+IN_STACK = test -f docker/aws.env || { echo "docker/aws.env is missing: make aws-deploy writes it" >&2; exit 2; }; set -a; . docker/aws.env; set +a
+IN_LOCAL_CLOUD = $(CLOUD) status >/dev/null || { echo "The local cloud is not up: make up (for the stack on AWS: AWS=yes)" >&2; exit 2; }; $(CLOUD) environment >var/environment.sh; . var/environment.sh
+# As it was given: make would expand what it exports, and erase Apple/.jpg for KEY='Apple/$1.jpg'.
+override KEY := $(value KEY)
 export KEY
 
 .PHONY: erase
 erase: $(READY)  ## Erase the image KEY at once, everywhere (make up's lake, or AWS=yes)
 	@test -n "$$KEY" || { echo 'Name the image as the tables do: make erase KEY="<image_key>"' >&2; exit 2; }
-	@$(IN_CLOUD); $(BIN)/python -m fruits.erasures $(if $(YES),--yes) -- "$$KEY"
+	@$(IN_CLOUD); $(BIN)/python -m fruits.erasures $(if $(call flag,YES),--yes) -- "$$KEY"
 
 .PHONY: switch-model
 switch-model: $(READY)  ## Say which feature models there are; MODEL=<name> lets readers go by it (AWS=yes: the stack's)
-	@$(IN_CLOUD); $(BIN)/python -m fruits.feature_models $(if $(ACCEPT_MISSING),--accept-missing) $(if $(MODEL),"$(MODEL)")
+	@$(IN_CLOUD); $(BIN)/python -m fruits.feature_models $(if $(call flag,ACCEPT_MISSING),--accept-missing) $(if $(MODEL),"$(MODEL)")
 
 .PHONY: aws-check
 aws-check: aws-lint .venv-aws/simulator/.ready  ## Check the stack without an account: rules, practices, roles, what it costs idle
@@ -217,17 +229,17 @@ aws-check: aws-lint .venv-aws/simulator/.ready  ## Check the stack without an ac
 
 .PHONY: aws-deploy
 aws-deploy: $(READY)  ## Make or change the stack: shows what and for how much, then asks (ALARM_MAIL=, REGION=, AIRFLOW=yes)
-	@$(call RUN_STACK,deploy) $(if $(ALARM_MAIL),--mail "$(ALARM_MAIL)") $(if $(AIRFLOW),--airflow "$(AIRFLOW)")
+	@$(call RUN_STACK,deploy) $(if $(ALARM_MAIL),--mail "$(ALARM_MAIL)") $(if $(AIRFLOW),--airflow $(or $(call flag,AIRFLOW),no))
 
 .PHONY: aws-publish
 aws-publish: $(READY)  ## Put wheels, jobs, weights and network into the stack's lake (WEIGHTS=file|imagenet, WEIGHTS_SHA256=)
 	@test -f docker/aws.env || { echo "docker/aws.env is missing: make aws-deploy writes it" >&2; exit 2; }
-	@set -a; . docker/aws.env; set +a; FRUITS_WEIGHTS="$(WEIGHTS)" \
+	@given="$${FRUITS_BACKBONE-}"; set -a; . docker/aws.env; [ -z "$$given" ] || FRUITS_BACKBONE="$$given"; set +a; FRUITS_WEIGHTS=$(call quoted,WEIGHTS) \
 	$(BIN)/python -m fruits.publishing $(if $(WEIGHTS_SHA256),--weights-sha256 "$(WEIGHTS_SHA256)")
 
 .PHONY: aws-remove
 aws-remove: $(READY)  ## Remove the stack and the lake, after asking; photographs only with DELETE_IMAGES=yes
-	@$(call RUN_STACK,remove) $(if $(DELETE_IMAGES),--delete-images)
+	@$(call RUN_STACK,remove) $(if $(call flag,DELETE_IMAGES),--delete-images)
 
 .PHONY: aws-lint
 aws-lint: .venv-aws/.ready  ## Check bootstrap/aws with cfn-lint and checkov
@@ -264,5 +276,6 @@ lock: $(READY)  ## Make the requirements*.txt again from the .in files
 	@$(LOCK) -c requirements.txt bootstrap/node/requirements-tensorflow.in -o bootstrap/node/requirements-tensorflow.txt
 
 .PHONY: clean
-clean:  ## Remove what runs left (var/); the environment stays
+clean:  ## Stop what `make up` started, and remove what runs left (var/); the environment stays
+	@if [ -e $(READY) ]; then $(CLOUD) down >/dev/null; fi
 	@rm -rf var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """How fast images become features: ours, its upper bounds and its peers, in one run.
 
-    make bench          everything, medians of 5, about two hours on two quiet cores
+    make bench          everything, medians of 5: two to four hours on two quiet cores
     make bench-quick    step and reading on fewer images, once each, under 5 minutes
 
 Images, weights, cores and S3 are the same for all. A contender is a process of its own, warmed up
@@ -23,7 +23,7 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.tables import markdown
 from benchmarks.verdicts import verdicts
 
-FULL = Size(images=5880, small=20_000, photos=48, thumbnails=100_000, repetitions=5)
+FULL = Size(images=5880, small=20_000, photos=192, thumbnails=100_000, repetitions=5)
 QUICK = Size(images=200, small=500, photos=6, thumbnails=1_000, repetitions=1, thorough=False)
 
 

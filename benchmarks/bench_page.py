@@ -24,7 +24,15 @@ from fruits.page.readings import Reader
 from fruits.rendering import render_template
 from fruits.settings import load_settings
 from tests.fruits.emr_support import cloud_in_environment
-from tests.page.scenes import QUALITY, add_entry, add_model, add_runs, add_sensing, history
+from tests.page.scenes import (
+    QUALITY,
+    add_entry,
+    add_look,
+    add_model,
+    add_runs,
+    add_sensing,
+    history,
+)
 
 LIMIT = 0.2  # seconds: the command fails if the median after no change is above it
 
@@ -45,6 +53,7 @@ def fill(batches: int) -> None:
     for index in range(31):
         add_entry(f"bench-{index:02}", 24 * index, 0.27 if index else None)
     add_sensing(last["batch"], unchanged=90_483)
+    add_look()
 
 
 def once(reader: Reader) -> tuple[float, float]:

@@ -37,7 +37,7 @@ COSTS = (
     *("images", "each", "batches", "within the defaults", "workers", "a batch takes", "and costs"),
     *("at most", "all batches", f"one {LARGE_MACHINE} takes", "and costs"),
 )
-SIZE = ("images", "features", "their files", "statistics", "requests to list the bucket")
+SIZE = ("images", "features", "their files", "statistics", "requests to list them, at least")
 FEATURES = 1280  # of MobileNetV2
 OTHER_BYTES = 200  # of a row, about
 KEYS_PER_PAGE = 1000  # of ListObjectsV2

@@ -137,16 +137,21 @@ def _collect(process: subprocess.Popen[str], name: str, job: Job) -> list[dict[s
     timer = threading.Timer(LIMIT_SECONDS, process.kill)
     timer.start()
     say(f"{name}: starting")
-    for line in process.stdout:
-        content = json.loads(line)
-        if "phase" in content:
-            elapsed = time.monotonic() - started
-            say(f"{name}: {content['phase']} {len(found) + 1}/{job.repetitions} ({elapsed:.0f} s)")
-        else:
-            found.append(content)
-            rate = content["images"] / content["seconds"]
-            say(f"{name}: {content['images']:,} in {content['seconds']:.2f} s, {rate:.1f}/s")
-    timer.cancel()
+    try:
+        for line in process.stdout:
+            content = json.loads(line)
+            if "phase" in content:
+                spent, number = time.monotonic() - started, len(found) + 1
+                say(f"{name}: {content['phase']} {number}/{job.repetitions} ({spent:.0f} s)")
+            else:
+                found.append(content)
+                rate = content["images"] / content["seconds"]
+                say(f"{name}: {content['images']:,} in {content['seconds']:.2f} s, {rate:.1f}/s")
+    except BaseException:
+        process.kill()  # else an interrupted benchmark waits for its contender
+        raise
+    finally:
+        timer.cancel()
     return found
 
 

@@ -4,6 +4,8 @@ A live cluster with our tag (`fruits:token`) is terminated when
 
 * its **lease** is over: no task has waited for it in a while. A run that was paused, deleted or
   killed renews nothing, and a teardown ends the lease before it ends the cluster;
+* it has **no** lease a quarter of an hour after its creation: it was lost, or no run of ours made
+  the cluster;
 * it is older than its **cap** (`fruits:cap-minutes`);
 * a **newer** cluster carries the same token: a run has one.
 
@@ -11,9 +13,11 @@ A cluster without our tag is never touched. What cannot be read is never a reaso
 task then fails at its end, when it has done all that it could.
 
 What it found is in the task's log, under `ledger/findings/` in the lake, and in an event of the
-asset `fruits_watchdog_findings`, which an alert can be scheduled on: there is none on a quiet look,
-nor of a look that failed. Alert on the task's failure as well.
-It also writes into the month's ledger what the clusters of dead runs have cost.
+asset `fruits_watchdog_findings`, which a DAG of yours can be scheduled on: there is none on a quiet
+look, nor of a look that failed. `FRUITS_ALERT_TOPIC` is told of both, of findings and failed looks.
+It also writes into the month's ledger what the clusters of dead runs have cost, and to
+`ledger/last_look.json` that it has looked: the page *Fruits!* says so when it has not for half an
+hour.
 
 *Dry run* only says what it would do. The same without Airflow, from any machine with credentials:
 `python -m fruits.watchdog`.
@@ -26,21 +30,26 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetAlias, CronTriggerTimetable, Metadata, Param, task
 
-from fruits import watchdog
+from fruits import alerts, watchdog
 from fruits.costs import WATCHDOG_PERIOD
 from fruits.retries import TransientFailures
-from fruits.settings import load_settings
+from fruits.settings import load_guard_settings
 
-SETTINGS = load_settings()
+SETTINGS = load_guard_settings()
 FINDINGS = Asset(name="fruits_watchdog_findings", uri=f"{SETTINGS.lake}/ledger/findings")
 # A plain outlet would have an event after every look; through an alias there is one when we say so.
 LOOKS = AssetAlias("fruits_watchdog_looks")
 
 
 @task(outlets=[LOOKS], execution_timeout=timedelta(minutes=WATCHDOG_PERIOD - 2))
-def end_unwanted_clusters(params: dict[str, Any]) -> Any:
+def end_unwanted_clusters(params: dict[str, Any], ti: Any) -> Any:
     """End the clusters of ours that nobody wants; return their ids and the reasons."""
-    found = watchdog.watch(SETTINGS, dry_run=params["dry_run"])
+    try:
+        found = watchdog.watch(SETTINGS, dry_run=params["dry_run"])
+    except watchdog.WatchdogError as error:
+        alerts.tell_findings(SETTINGS, error.found, ti)  # the retry finds them ending
+        raise
+    alerts.tell_findings(SETTINGS, found, ti)
     if found["findings"] and not params["dry_run"]:
         yield Metadata(FINDINGS, found, alias=LOOKS)
     return found
@@ -67,6 +76,7 @@ with DAG(
         "retries": 2,
         "retry_delay": timedelta(seconds=30),
         "retry_policy": TransientFailures(),
+        "on_failure_callback": alerts.on_failure(SETTINGS),
     },
     doc_md=__doc__,
     tags=["fruits"],

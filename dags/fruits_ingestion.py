@@ -16,6 +16,8 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
   readers and runs go over to it. docs/reprocess.md.
 * **Missed days?** The next run takes what is there. The runs of a backfill take turns: the first
   takes everything, the others find nothing.
+* **A backlog?** A run takes the oldest images, as many as are expected to end within *Longest
+  life*. The rest is *deferred*: trigger again.
 * **Something failed?** Its log names the way out. What may pass by itself was retried already: AWS
   that did not answer, another writer, a failed featurize step (once, on the same cluster). Then
   clear the failed task with its *downstream* tasks (not *only failed*, which leaves out the
@@ -28,6 +30,8 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **What did it cost?** `terminate_cluster` writes it to the ledger in the lake, `report` a row to
   the table `runs`, and the batch's report to the lake: its button on the task opens it, and the
   page *Fruits!* in Airflow's menu lists them all.
+* **Stopped it?** A run that is marked *failed* is red; one that is marked *success* while a task
+  runs stays green, and its report says that not all was committed. The next run takes the rest.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
   *mark success* of the run. Where it cannot run (the DAG is paused, the run deleted, Airflow down)
   the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
@@ -42,12 +46,12 @@ from typing import Any
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Metadata, TriggerRule, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from fruits import ingestion
+from fruits import alerts, ingestion
 from fruits.batches import batch_id
 from fruits.operators import CreateClusterOperator, ReportOperator
 from fruits.params import ingestion_params, run_settings
 from fruits.retries import TransientFailures
-from fruits.run_facts import failed_tasks
+from fruits.run_facts import task_states, trouble
 from fruits.sensors import ChangesSensor, ClusterSensor, StepSensor
 from fruits.settings import load_settings
 from fruits.step_runs import attempt_of
@@ -58,6 +62,7 @@ COMPONENTS = Asset(name="fruits_components", uri=f"{SETTINGS.lake}/tables/compon
 
 # A task that looks every few seconds costs less in its slot than when it is scheduled anew.
 WAIT = {
+    "execution_timeout": timedelta(days=2),
     "mode": "reschedule" if SETTINGS.poll_seconds >= 60 else "poke",
     "poke_interval": SETTINGS.poll_seconds,
 }
@@ -98,10 +103,12 @@ def stage_jobs(found: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
 
 @task
 def reserve_cluster(
-    found: dict[str, Any], staged: dict[str, Any], params: dict[str, Any]
+    found: dict[str, Any], staged: dict[str, Any], params: dict[str, Any], ti: Any
 ) -> dict[str, Any]:
     """Check the worst case against both caps, grant the lease, and build the cluster's request."""
-    return ingestion.reserve(run_settings(params), found["batch"], staged, found)
+    featurized = task_states(ti).get("featurize") == "success"  # and was not cleared
+    settings = run_settings(params)
+    return ingestion.reserve(settings, found["batch"], staged, found, featurized=featurized)
 
 
 @task(outlets=[FEATURES])
@@ -128,14 +135,14 @@ def terminate_cluster(dag_run: Any) -> dict[str, Any]:
 
     It needs nothing of the form, whose values may not fit settings that were changed since.
     """
-    return ingestion.terminate(SETTINGS, batch_id(dag_run.run_after, dag_run.run_id))
+    return ingestion.terminate(SETTINGS, batch_id(dag_run.run_after, dag_run.run_id, SETTINGS.lake))
 
 
-@task
-def watcher(ti: Any) -> None:
-    """Fail the run when any task failed, although the tasks that always run succeeded."""
-    if failed := failed_tasks(ti):
-        raise AirflowFailException(f"Look at the logs of what failed: {', '.join(failed)}.")
+@task(on_failure_callback=alerts.on_failure(SETTINGS))
+def watcher(ti: Any, dag_run: Any) -> None:
+    """Fail the run when a task failed or was stopped, although those that always run succeeded."""
+    if why := trouble(ti, dag_run, SETTINGS.lake):
+        raise AirflowFailException(why)
 
 
 with DAG(
@@ -146,13 +153,15 @@ with DAG(
     ),
     catchup=False,
     max_active_runs=1,
-    # No dagrun_timeout: it would skip the teardown. Each waiting task has its own.
+    # No dagrun_timeout: it would skip the teardown. Each task has its own: two hours of work, two
+    # days for those that wait for the cluster, which go by its age.
     render_template_as_native_obj=True,
     params=ingestion_params(SETTINGS),
     default_args={
         "retries": 2,
         "retry_delay": timedelta(seconds=SETTINGS.poll_seconds),
         "retry_policy": TransientFailures(),
+        "execution_timeout": timedelta(hours=2),
         "region_name": SETTINGS.region,
     },
     doc_md=__doc__,

@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, task
 
+from fruits import alerts
 from fruits.retries import TransientFailures
 from fruits.settings import load_settings
 
@@ -43,7 +44,9 @@ with DAG(
     default_args={
         "retries": 2,
         "retry_delay": timedelta(minutes=5),
+        "execution_timeout": timedelta(hours=2),
         "retry_policy": TransientFailures(),
+        "on_failure_callback": alerts.on_failure(SETTINGS),
     },
     doc_md=__doc__,
     tags=["fruits"],

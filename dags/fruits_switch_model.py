@@ -55,6 +55,7 @@ with DAG(
     default_args={
         "retries": 2,
         "retry_delay": timedelta(seconds=SETTINGS.poll_seconds),
+        "execution_timeout": timedelta(hours=2),
         "retry_policy": TransientFailures(),
     },
     doc_md=__doc__,

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from local_cloud import background
-from local_cloud.airflow import PARSED_ONCE, LocalAirflow
+from local_cloud.airflow import PARSED_ONCE, LocalAirflow, end_left_over
 from local_cloud.cloud import FOLDER_MARK, LocalCloud
 from local_cloud.demo import Demo
 from local_cloud.emr.spark import submit_arguments
@@ -27,7 +27,7 @@ from local_cloud.samples import draw_samples
 from local_cloud.sync import mirror
 
 LOOK_SECONDS = 5.0
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # the last: its terminal was closed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run the cloud until SIGINT or SIGTERM; AirflowError if a process of Airflow's ends before."""
+    """Run the cloud until a signal ends it; AirflowError if a process of Airflow's ends before."""
     airflow = None
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
@@ -97,28 +97,33 @@ def environment(options: argparse.Namespace) -> int:
 def up(options: argparse.Namespace) -> int:
     """Start the cloud in the background and print its environment for a shell's eval."""
     airflow = [f"--airflow-port={options.airflow_port}", "--airflow"] if options.airflow else []
-    background.up(options.folder, airflow)
+    with _Signals(interrupt=True):
+        background.up(options.folder, airflow)
     return environment(options)
 
 
 def demo(options: argparse.Namespace) -> int:
     """Run the DAG once in a real Airflow, over a folder of images; 0 if the run succeeded."""
     with _Signals(interrupt=True), LocalCloud(options.folder) as cloud:
-        uri = _images_uri(options.images)
-        done = mirror(options.images, uri, cloud.storage.folder)
-        _say(f"{uri}: {done.copied} files copied, {done.deleted} deleted")
+        target = _images_uri(options.images)
+        done = mirror(options.images, target, cloud.storage.folder)
+        _say(f"{target}: {done.copied} files copied, {done.deleted} deleted")
         _say("Starting Airflow ...")
         # An Airflow of its own: one with a past would first make up for the nights it missed.
         folder = cloud.folder / "demo-airflow"
+        end_left_over(folder)
         shutil.rmtree(folder, ignore_errors=True)
         with _airflow(cloud, folder, options.airflow_port, PARSED_ONCE) as airflow:
             show = Demo(airflow, cloud.storage.folder / "fruits-lake")
             show.wait_for_dag()
-            return 0 if show.run({"images_uri": uri}) else 1
+            return 0 if show.run({"images_uri": target}) else 1
 
 
 def _images_uri(folder: Path) -> str:
-    """Return where a folder of photographs is put when nothing else is said."""
+    """Return where a folder of photographs is put when nothing else is said.
+
+    A link is named after what it leads to, so that the same photographs are there once.
+    """
     return f"s3://fruits-images/{folder.resolve().name}/"
 
 
@@ -153,23 +158,31 @@ def status(options: argparse.Namespace) -> int:
 
 def sync(options: argparse.Namespace) -> int:
     """Mirror a folder into a bucket."""
-    uri = options.uri or _images_uri(options.source)
-    done = mirror(options.source, uri, options.folder.resolve() / "s3")
-    _say(f"{uri}: {done.copied} files copied, {done.deleted} deleted")
+    target = options.uri or _images_uri(options.source)
+    done = mirror(options.source, target, options.folder.resolve() / "s3")
+    _say(f"{target}: {done.copied} files copied, {done.deleted} deleted")
+    return 0
+
+
+def uri(options: argparse.Namespace) -> int:
+    """Print where `sync` puts a folder: other programs need not know the rule."""
+    _say(_images_uri(options.source))
     return 0
 
 
 def samples(options: argparse.Namespace) -> int:
     """Draw sample images."""
-    written = draw_samples(options.target, options.labels, options.images)
+    written = draw_samples(options.target)
     _say(f"{options.target}: {written} images drawn")
     return 0
 
 
 class _Signals:
-    """Notes SIGINT and SIGTERM, and hands them on, so that a `with` around it can end in order.
+    """Notes the signals of _STOPPING, and hands them on, so that a `with` around it ends in order.
 
-    With *interrupt*, they interrupt what runs, as Ctrl-C does in Python.
+    With *interrupt*, the first interrupts what runs, as Ctrl-C does in Python, and those after it
+    change nothing, to the process's end. One that the caller ignored, as `nohup` does, stays
+    ignored.
     """
 
     def __init__(self, *, interrupt: bool = False) -> None:
@@ -184,16 +197,20 @@ class _Signals:
             child.terminate()
 
     def __enter__(self) -> _Signals:
-        self._before = {number: signal.signal(number, self._note) for number in _STOPPING}
+        ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        noted = _STOPPING - ignored
+        self._before = {number: signal.signal(number, self._note) for number in noted}
         return self
 
     def __exit__(self, *_: object) -> None:
+        ended = self._interrupt and self.came.is_set()
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ended else handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        first = not self.came.is_set()
         self.came.set()
-        if self._interrupt:
+        if self._interrupt and first:  # a second would interrupt the end that is in order
             raise KeyboardInterrupt
         # A terminal sends Ctrl-C to the whole foreground group: the child has had it already.
         by_terminal = number == signal.SIGINT and sys.stdin.isatty()
@@ -214,12 +231,13 @@ def _parser() -> argparse.ArgumentParser:
         ("down", down, "stop the cloud that `up` started, with everything it runs"),
         ("status", status, "say whether a cloud runs over the folder"),
         ("sync", sync, "mirror a local folder into a bucket (copies and deletes)"),
+        ("uri", uri, "print where `sync` puts a folder when no URI is said"),
         ("demo", demo, "run the DAG once in a real Airflow, and show what it did"),
         ("samples", samples, "draw fruit-like sample images"),
     ):
         command = commands.add_parser(name, help=summary, description=summary)
         command.set_defaults(command=function)
-        if name != "samples":
+        if name not in ("uri", "samples"):
             command.add_argument(
                 "--folder", type=Path, default=Path("var"), help="where the cloud lives (var)"
             )
@@ -238,10 +256,12 @@ def _sync_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _uri_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, help="the local folder")
+
+
 def _samples_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("target", type=Path, help="the folder to draw into")
-    command.add_argument("--labels", type=int, default=5, help="how many label folders (5)")
-    command.add_argument("--images", type=int, default=5, help="how many images in each (5)")
 
 
 def _serve_arguments(command: argparse.ArgumentParser) -> None:
@@ -273,6 +293,7 @@ _ARGUMENTS = {
     "up": _airflow_arguments,
     "demo": _demo_arguments,
     "sync": _sync_arguments,
+    "uri": _uri_arguments,
     "samples": _samples_arguments,
 }
 

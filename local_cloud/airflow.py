@@ -19,7 +19,8 @@ from typing import Any, Self
 import psutil
 
 from local_cloud.emr.processes import end_tree, session_of
-from local_cloud.s3 import free_port
+from local_cloud.proxies import DIRECT
+from local_cloud.s3 import free_port, is_taken
 
 PROCESSES = {
     "api-server": ["api-server", "--workers", "1"],
@@ -40,6 +41,10 @@ LOCAL_SETTINGS = Path(__file__).with_name("airflow_local_settings.py")
 # Seconds. SQLite lets one process write at a time, and a scheduler whose write finds the database
 # locked at last ends: the default of 5 s may pass where many processes share two cores.
 WRITE_PATIENCE = 60
+
+# Seconds until the database is migrated, and then until all processes are healthy.
+MIGRATE_PATIENCE = 120
+HEALTH_PATIENCE = 120
 
 # In the environment of everything that an Airflow starts, its tasks included.
 FOLDER_MARK = "LOCAL_AIRFLOW_FOLDER"
@@ -62,6 +67,7 @@ class LocalAirflow:
     ) -> None:
         self.folder = folder.resolve()
         self.root = root.resolve()
+        self._any_port = not port
         self.port = port or free_port()
         self._extra = environment
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -89,12 +95,18 @@ class LocalAirflow:
             ),
         }
 
-    def start(self, timeout: float = 120) -> Self:
-        """Migrate the database, start the processes, return once all are healthy (*timeout* s)."""
+    def start(self, timeout: float = HEALTH_PATIENCE) -> Self:
+        """Migrate the database, start the processes, return once all are healthy (*timeout* s).
+
+        What an earlier one that was killed left over the folder is ended before.
+        """
+        end_left_over(self.folder)
         config = self.folder / "config"
         config.mkdir(parents=True, exist_ok=True)
         shutil.copy(LOCAL_SETTINGS, config)
         self._migrate()
+        if self._any_port and is_taken(self.port):
+            self.port = free_port()  # somebody was faster
         try:
             for name, arguments in PROCESSES.items():
                 self._running[name] = self._spawn(name, arguments)
@@ -117,7 +129,7 @@ class LocalAirflow:
                 process.wait()
         self._running.clear()
         # A task has a process group of its own, and outlives a scheduler that was killed.
-        end_tree((FOLDER_MARK, str(self.folder)))
+        end_left_over(self.folder)
 
     def kill(self, *names: str) -> None:
         """End processes of PROCESSES the way a lost machine does: at once, their tasks included."""
@@ -180,13 +192,17 @@ class LocalAirflow:
         return file.read_text()
 
     def _migrate(self) -> None:
-        done = subprocess.run(
-            [*self._command("db"), "db", "migrate"],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*self._command("db"), "db", "migrate"],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=MIGRATE_PATIENCE,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AirflowError(f"airflow db migrate is not done after {error.timeout} s") from error
         if done.returncode:
             raise AirflowError(f"airflow db migrate failed: {done.stderr[-2000:]}")
 
@@ -206,7 +222,7 @@ class LocalAirflow:
             return [sys.executable, "-m", "local_cloud.preloaded"]
         return [str(Path(sys.executable).with_name("airflow"))]
 
-    def wait_until_healthy(self, timeout: float = 120) -> None:
+    def wait_until_healthy(self, timeout: float = HEALTH_PATIENCE) -> None:
         """Return once all processes say so; AirflowError when one ended, or after *timeout* s."""
         deadline = time.monotonic() + timeout
         while not self._healthy():
@@ -246,5 +262,10 @@ class LocalAirflow:
 
     def _request(self, method: str, url: str, data: bytes | None, headers: dict[str, str]) -> Any:
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with DIRECT.open(request, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
+
+
+def end_left_over(folder: Path) -> None:
+    """End what still runs of an Airflow over *folder*: no two schedulers may share a database."""
+    end_tree((FOLDER_MARK, str(folder.resolve())))

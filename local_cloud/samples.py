@@ -32,9 +32,9 @@ def draw_samples(folder: Path, labels: int = 5, images: int = 5) -> int:
     labels than there are fruits to draw.
     """
     if not 1 <= labels <= len(_FRUITS):
-        raise ValueError(f"--labels must be between 1 and {len(_FRUITS)}, not {labels}")
+        raise ValueError(f"labels must be between 1 and {len(_FRUITS)}, not {labels}")
     if images < 1:
-        raise ValueError(f"--images must be at least 1, not {images}")
+        raise ValueError(f"images must be at least 1, not {images}")
     missing = [
         (label, number, path)
         for label, number, path in _wanted(folder, labels, images)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from fruits_jobs.arguments import featurize_parser
@@ -70,7 +70,7 @@ def featurize(arguments: argparse.Namespace, spark: SparkSession) -> dict[str, A
         **{kind: _listing(kind, written) for kind in SCHEMAS},
         "rewritten": rewritten,
         "seconds": {"prepare": prepared, **busy, "total": time.perf_counter() - clock},
-        "versions": _versions(arguments.engine),
+        "versions": _versions(arguments.engine, spark),
         "started_at": started.isoformat(),
         "ended_at": datetime.now(UTC).isoformat(),
     }
@@ -175,10 +175,19 @@ def _check_name(expected: str, found: str | None, uri: str) -> None:
         raise ValueError(f"{uri} makes features of {found}, not of {expected}")
 
 
-def _versions(engine: str) -> dict[str, str]:
-    packages = ["pyspark", "pillow", "numpy", "pyarrow", "obstore"]
+def _versions(engine: str, spark: SparkSession) -> dict[str, str]:
+    packages = ["pillow", "numpy", "pyarrow", "obstore"]
     packages += ["ai-edge-litert"] if engine == "litert" else ["keras"]
-    return {"python": sys.version.split()[0], **{name: version(name) for name in packages}}
+    # EMR's pyspark is a zip that no installer knows.
+    known = {"python": sys.version.split()[0], "pyspark": spark.version}
+    return known | {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # no reason to lose the work of the step
+        return "unknown"
 
 
 def _summary(result: dict[str, Any]) -> str:

@@ -17,13 +17,13 @@ class Count:
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
 
-    def add(self, folder: str, batch: pa.RecordBatch) -> None:
-        """Count the objects of *folder*."""
-        self.rows[folder] = self.rows.get(folder, 0) + batch.num_rows
+    def add(self, span: str, batch: pa.RecordBatch) -> None:
+        """Count the objects of *span*."""
+        self.rows[span] = self.rows.get(span, 0) + batch.num_rows
 
-    def forget(self, folder: str) -> None:
-        """Begin *folder* again."""
-        self.rows.pop(folder, None)
+    def forget(self, span: str) -> None:
+        """Begin *span* again."""
+        self.rows.pop(span, None)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from bootstrap.aws.removal import (
     part_groups,
     refuse_live_clusters,
     remove_endpoints_of_emr,
+    start_machine,
+    stop_machine,
 )
 from bootstrap.aws.stacks import Plan, Stack
 from bootstrap.aws.template import TEMPLATE, load_template, made_resources
@@ -35,8 +37,8 @@ OLDER_TYPES = {
 }
 # What the stack itself has to know, too: the buckets forget after the same days.
 OPTIONS_INSTEAD = {"FRUITS_RETENTION_DAYS": "--retention-days", "FRUITS_REGION": "--region"}
-# Those of the condition HasBudget in stack.yaml.
-BUDGET_REGIONS = ("eu-central-1", "eu-west-1", "eu-west-3")
+# A prefix that nobody's environment has: what a shell has set is not what the stack gets.
+NO_ENVIRONMENT = "NOT_OF_A_STACK_"
 
 
 class MissingOptionError(FruitsError):
@@ -60,7 +62,7 @@ class Answers:
         try:
             if input().strip() == word:
                 return True
-        except EOFError:  # Ctrl-D, or nobody is there to be asked
+        except (EOFError, KeyboardInterrupt):  # Ctrl-D, Ctrl-C, or nobody is there to be asked
             self.terminal.console.print()
         self.terminal.say("Nothing was changed.")
         return False
@@ -93,10 +95,7 @@ def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
     terminal.say(f"Account {account}, {_place(options.region)}, stack {options.name}")
     plan = stack.plan(TEMPLATE.read_text(), parameters)
     if plan.changes:
-        _tell_changes(terminal, plan)
-        _tell_costs(terminal, before | parameters, options.region)
-        if not answers.confirm("deploy"):
-            stack.drop(plan)
+        if not _is_agreed(terminal, answers, stack, plan, before | parameters):
             return 2
         with terminal.stage("CloudFormation is at work"):
             outputs = stack.execute(plan)
@@ -130,6 +129,15 @@ def remove(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
         terminal.say(f"[bold red]s3://{images} goes with all photographs.[/bold red]")
     if not answers.confirm(options.name):
         return 2
+    with terminal.stage("Stop what could begin a cluster"):
+        stopped = stop_machine(resources.get("Airflow"), options.region)
+    try:
+        # One may have begun until then, and needs the machine that watches it.
+        refuse_live_clusters(resources.get("ClusterSubnet"), options.region)
+    except BaseException:  # a look that failed, or Ctrl-C: there may be one all the same
+        if stopped:
+            start_machine(stopped, options.region)
+        raise
     with terminal.stage("Empty the buckets"):
         # Without --delete-images that of the images is empty.
         for bucket in filter(None, (lake, images if options.delete_images else None)):
@@ -157,26 +165,28 @@ def _given(options: argparse.Namespace) -> dict[str, str]:
 def _settings(options: argparse.Namespace, *, is_new: bool) -> dict[str, str]:
     """Return the parameter with the settings that were given; SettingsError if one is wrong.
 
-    A new stack in a region whose prices lack the default types gets settings with older ones.
+    What is returned is what was checked. Where the region's prices lack a default type and nobody
+    gave another, an older one stands in front.
     """
-    given = options.settings
-    if given is None and is_new:
-        known = read_prices(options.region).instances
-        missing = [name for name in OLDER_TYPES if _default(name) not in known]
-        given = " ".join(f"{name}={OLDER_TYPES[name]}" for name in missing)
-    if given is None:
+    if options.settings is None and not is_new:
         return {}
-    named = settings_in(given)
-    if wrong := {name: option for name, option in OPTIONS_INSTEAD.items() if name in named}:
+    given = settings_in(options.settings or "")
+    if wrong := {name: option for name, option in OPTIONS_INSTEAD.items() if name in given}:
         raise SettingsError(
             f"The stack has an option of its own for {', '.join(wrong)}.",
             f"Leave it out of --settings, and give {', '.join(wrong.values())}.",
             wrong=wrong,
         )
+    named = _older_types(options.region) | given
     fields = {_field(name): value for name, value in named.items()}
-    older = {_field(name): value for name, value in OLDER_TYPES.items()}
-    load_settings(**older | {"region": options.region} | fields)
-    return {"MoreSettings": given}
+    load_settings(**{"region": options.region} | fields, _env_prefix=NO_ENVIRONMENT)
+    return {"MoreSettings": " ".join(f"{name}={value}" for name, value in named.items())}
+
+
+def _older_types(region: str) -> dict[str, str]:
+    """Return a type that has a price in *region* for each default that has none."""
+    known = read_prices(region).instances
+    return {name: older for name, older in OLDER_TYPES.items() if _default(name) not in known}
 
 
 def _field(setting: str) -> str:
@@ -202,6 +212,21 @@ def _airflow_code(options: argparse.Namespace, outputs: Mapping[str, str]) -> di
     return {"AirflowCode": newest_code(outputs["LakeUri"])}
 
 
+def _is_agreed(
+    terminal: Terminal, answers: Answers, stack: Stack, plan: Plan, parameters: Mapping[str, str]
+) -> bool:
+    """Show the plan and ask; without a yes it is dropped, whatever came between."""
+    agreed = False
+    try:
+        _tell_changes(terminal, plan)
+        _tell_costs(terminal, parameters, stack.region)
+        agreed = answers.confirm("deploy")
+    finally:
+        if not agreed:
+            stack.drop(plan)
+    return agreed
+
+
 def _tell_changes(terminal: Terminal, plan: Plan) -> None:
     told = {
         change.resource: f"{change.action}{', made anew' if change.replaced else ''}: {change.kind}"
@@ -212,15 +237,14 @@ def _tell_changes(terminal: Terminal, plan: Plan) -> None:
 
 def _tell_costs(terminal: Terminal, parameters: Mapping[str, str], region: str) -> None:
     default = load_template()["Parameters"]["AirflowInstanceType"]["Default"]
-    costs = idle_costs(
-        made_resources(parameters, region), parameters.get("AirflowInstanceType", default)
-    )
+    resources = made_resources(parameters, region)
+    costs = idle_costs(resources, parameters.get("AirflowInstanceType", default))
     told = {cost.resource: f"{cost.monthly:6.2f} USD, {cost.reason}" for cost in costs}
     total = sum(cost.monthly for cost in costs)
     terminal.table(
         "A month, while nothing runs", told | {"together": f"{total:6.2f} USD at the most"}
     )
-    if region not in BUDGET_REGIONS:
+    if "Budget" not in resources:
         terminal.say(
             "CloudFormation makes no budgets in this region: make one by hand, or have no alarm."
         )

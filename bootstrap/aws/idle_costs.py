@@ -32,6 +32,7 @@ FREE = frozenset(
         *("AWS::EC2::SubnetRouteTableAssociation", "AWS::EC2::VPC"),
         *("AWS::EC2::VPCGatewayAttachment", "AWS::KMS::Alias"),
         *("AWS::S3::Bucket", "AWS::S3::BucketPolicy"),  # empty ones; storage is by use
+        *("AWS::SNS::Topic", "AWS::SNS::TopicPolicy"),  # mails are by use, a thousand a month free
     }
 )
 

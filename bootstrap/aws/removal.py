@@ -31,7 +31,7 @@ def refuse_live_clusters(subnet: str | None, region: str) -> None:
         cluster["Id"]
         for page in pages
         for cluster in page["Clusters"]
-        if _subnet(emr.describe_cluster(ClusterId=cluster["Id"])) == subnet
+        if subnet in _subnets(emr.describe_cluster(ClusterId=cluster["Id"]))
     )
     if live:
         raise InUseError(
@@ -39,6 +39,28 @@ def refuse_live_clusters(subnet: str | None, region: str) -> None:
             "Pause the DAG and wait until they have ended, or end them in the console.",
             by=live,
         )
+
+
+def stop_machine(instance: str | None, region: str) -> str | None:
+    """Stop the machine that runs Airflow, which could begin a cluster; return it, if it ran."""
+    if instance is None:
+        return None
+    ec2 = boto3.client("ec2", region_name=region)
+    wanted = [
+        {"Name": "instance-id", "Values": [instance]},
+        {"Name": "instance-state-name", "Values": ["pending", "running", "stopping"]},
+    ]
+    # By a filter, for somebody may have terminated it.
+    if not ec2.describe_instances(Filters=wanted)["Reservations"]:
+        return None
+    ec2.stop_instances(InstanceIds=[instance])
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance])
+    return instance
+
+
+def start_machine(instance: str, region: str) -> None:
+    """Start the machine again that was stopped: its Airflow ends what still lives."""
+    boto3.client("ec2", region_name=region).start_instances(InstanceIds=[instance])
 
 
 def is_empty(bucket: str) -> bool:
@@ -99,6 +121,8 @@ def _states(described: Mapping[str, Any]) -> dict[str, str]:
     return {one: state for one, state in states.items() if state.lower() != "deleted"}
 
 
-def _subnet(described: Mapping[str, object]) -> object:
-    cluster = described["Cluster"]
-    return cluster.get("Ec2InstanceAttributes", {}).get("Ec2SubnetId")  # type: ignore[attr-defined]
+def _subnets(described: Mapping[str, Any]) -> set[str]:
+    """Return the subnets that a cluster is in or asked for: one that starts may be in none yet."""
+    attributes = described["Cluster"].get("Ec2InstanceAttributes", {})
+    asked = attributes.get("RequestedEc2SubnetIds", [])
+    return {one for one in (attributes.get("Ec2SubnetId"), *asked) if one}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -82,7 +83,8 @@ class Stack:
     def plan(self, template: str, parameters: Mapping[str, str]) -> Plan:
         """Let CloudFormation work out what *parameters* would change; nothing is made yet.
 
-        Parameters that are not given stay as they are, or have the template's defaults.
+        Parameters that are not given stay as they are, or have the template's defaults. A plan that
+        is refused or interrupted is dropped.
         """
         is_new = self.outputs() is None
         # Of another version of the template it may have been made with others.
@@ -98,7 +100,13 @@ class Stack:
             Parameters=[*given, *before],
             Capabilities=["CAPABILITY_IAM"],
         )
-        return Plan(made["Id"], is_new, self._changes(made["Id"]))
+        try:
+            return Plan(made["Id"], is_new, self._changes(made["Id"]))
+        except BaseException:
+            # What was wrong says more than that it cannot be dropped.
+            with suppress(ClientError):
+                self.drop(Plan(made["Id"], is_new, ()))
+            raise
 
     def drop(self, plan: Plan) -> None:
         """Forget the plan; of a new stack nothing is left."""

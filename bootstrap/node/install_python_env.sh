@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # EMR bootstrap action: gives this node the jobs' Python packages, from wheels in the lake alone.
 #
-#   install_python_env.sh WHEELHOUSE LOCK_SHA256 ENVIRONMENT
+#   install_python_env.sh WHEELHOUSE LOCK_SHA256 ENVIRONMENT REGION
 #
 # WHEELHOUSE is s3://… (or a folder) with requirements.txt, whose SHA-256 is LOCK_SHA256, and a wheel
 # for each of its lines: `make aws-publish` puts it there. ENVIRONMENT becomes a link to a virtual
 # environment whose name holds the hash. No package index is asked; pip, itself one of the wheels,
-# refuses a file without its hash in requirements.txt.
+# refuses a file without its hash in requirements.txt. REGION is the lake's. A Python 3.11 that is not there yet comes
+# from Amazon Linux' own repository, which is in S3.
 #
 # Nothing is done where the packages are already: where ENVIRONMENT was made from this lock, now or
 # when the machine's image was baked, or where the machine says beside instance.json that its own
@@ -14,8 +15,10 @@
 set -euo pipefail
 umask 022
 
-(($# == 3)) || { echo "usage: install_python_env.sh WHEELHOUSE LOCK_SHA256 ENVIRONMENT" >&2; exit 2; }
-wheelhouse=${1%/} lock=$2 environment=${3%/}
+(($# == 4)) || { echo "usage: install_python_env.sh WHEELHOUSE LOCK_SHA256 ENVIRONMENT REGION" >&2; exit 2; }
+wheelhouse=${1%/} lock=$2 environment=${3%/} region=$4
+# The instance's credentials: a node that has just begun may take longer than the CLI's one second.
+export AWS_METADATA_SERVICE_TIMEOUT=5 AWS_METADATA_SERVICE_NUM_ATTEMPTS=5
 [[ $lock =~ ^[0-9a-f]{64}$ ]] || { echo "LOCK_SHA256 is 64 hex digits, not '$lock'" >&2; exit 2; }
 [[ $environment == /* ]] || { echo "ENVIRONMENT is an absolute path, not '$environment'" >&2; exit 2; }
 
@@ -40,6 +43,8 @@ already_there() {
 
 check_node() {
     local version free
+    # Bootstrap actions run before EMR installs its applications, of which one may bring it.
+    command -v python3.11 >/dev/null || sudo dnf --assumeyes --quiet install python3.11 || true
     version=$(python3.11 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=none
     [[ $version == 3.11 ]] || fail "this node has no Python 3.11 (python3.11 is: $version)" \
         "Take a release that has it (FRUITS_RELEASE_LABEL=emr-spark-8.1.0), or a custom image with it."
@@ -56,7 +61,7 @@ fetch() { # sets $wheels to a folder with what WHEELHOUSE holds
         wheels=$wheelhouse
     else
         wheels=$work/wheels
-        aws s3 cp --recursive --only-show-errors "$wheelhouse/" "$wheels" ||
+        aws --region "$region" s3 cp --recursive --only-show-errors "$wheelhouse/" "$wheels" ||
             fail "$wheelhouse cannot be read" \
                 "Allow s3:GetObject and s3:ListBucket on the lake to the nodes' role; their subnet needs the S3 endpoint."
     fi

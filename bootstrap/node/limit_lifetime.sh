@@ -26,9 +26,14 @@ if [[ -s $timer ]] && kill -0 "$(<"$timer")" 2>/dev/null; then
     exit 0
 fi
 
+# The commands as they are found now: those of a simulated node may be gone when the timer fires, and
+# then it must not take the ones of the machine that simulates it.
+sudo=$(command -v sudo)
+shutdown=$(command -v shutdown || echo shutdown) # on a node, root alone may have it on the PATH
 # One long sleep: its length does not depend on the wall clock, so a clock that jumps neither ends
 # the cluster early nor lets it live on.
-setsid nohup bash -c "sleep $((minutes * 60)); until sudo shutdown -h now; do sleep 10; done" \
-    </dev/null >/dev/null 2>&1 &
+# shellcheck disable=SC2016  # the timer's own shell expands them
+setsid nohup bash -c 'sleep "$1"; while [[ -x $2 ]] && ! "$2" "$3" -h now; do sleep 10; done' \
+    limit_lifetime "$((minutes * 60))" "$sudo" "$shutdown" </dev/null >/dev/null 2>&1 &
 echo $! | sudo tee "$timer" >/dev/null
 echo "this cluster ends in $minutes minutes at the latest"

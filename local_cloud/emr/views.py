@@ -31,7 +31,7 @@ def cluster(record: Cluster) -> dict[str, Any]:
     return summary(record) | {
         "Ec2InstanceAttributes": _ec2_attributes(request),
         "InstanceCollectionType": "INSTANCE_FLEET" if record.uses_fleets else "INSTANCE_GROUP",
-        "LogUri": record.log_uri,
+        "LogUri": _as_told(record.log_uri),
         "ReleaseLabel": request["ReleaseLabel"],
         "AutoTerminate": not record.keep_alive,
         "TerminationProtected": record.termination_protected,
@@ -51,6 +51,11 @@ def cluster(record: Cluster) -> dict[str, Any]:
         "OSReleaseLabel": request.get("OSReleaseLabel"),
         "StepConcurrencyLevel": record.concurrency,
     }
+
+
+def _as_told(log_uri: str | None) -> str | None:
+    # As EMR does: what was given as s3:// comes back with Hadoop's old name of the scheme.
+    return log_uri and log_uri.replace("s3://", "s3n://", 1)
 
 
 def summary(record: Cluster) -> dict[str, Any]:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LEAVING = (signal.SIGTERM, signal.SIGHUP)  # a stopped container, a closed terminal
+
 SEEDED = (
     "[bold yellow]These weights are made up (seeded): every step is real, but similar fruits will "
     "not look similar. Give real ones with WEIGHTS=<file.h5> or WEIGHTS=imagenet, in an empty "
@@ -210,7 +212,9 @@ class ShellRun:
                 "Featurize",
                 lambda: self._run_step(client, cluster_id, "featurize", step),
             )
-            self._commit_features()
+            if not self._commit_features()["reducible"]:
+                self.terminal.say("Fewer than two images have features: there is nothing to reduce")
+                return
         last = ingestion.pca_request(self.settings, staged, self.attempt, model)
         self._do(
             "pca",
@@ -219,7 +223,7 @@ class ShellRun:
         )
         self._commit_components()
 
-    def _commit_features(self) -> None:
+    def _commit_features(self) -> dict[str, Any]:
         done = self._do(
             "commit_features",
             "Commit the features",
@@ -230,6 +234,7 @@ class ShellRun:
         self.summary["quarantined"] = f"{done['quarantined']} {f'({reasons})' if reasons else ''}"
         if done["changed"]:
             self.summary["changed meanwhile"] = f"{done['changed']}, seen again by the next run"
+        return done
 
     def _commit_components(self) -> None:
         fitted = self._do(
@@ -243,7 +248,7 @@ class ShellRun:
         if quality := describe_quality(fitted["quality"]):
             self.summary["label accuracy"] = quality
         for warning in fitted["warnings"]:
-            self.terminal.say(f"[yellow]{warning}[/yellow]")
+            self.terminal.say(f"[yellow]{escape(warning)}[/yellow]")
 
     def _terminate(self) -> None:
         ended = self._do(
@@ -314,24 +319,30 @@ def describe_quality(quality: dict[str, Any]) -> str:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # A closed terminal tells the program and what started it, which passes it on: the second must
+    # not interrupt the end of the cluster. Ctrl-C, which somebody presses, still does.
+    for number in LEAVING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Run one batch; 0 if everything that was new is committed, and reported."""
     argparse.ArgumentParser(prog="python -m fruits.batch", description=__doc__).parse_args()
-    # A closed connection or a stopped container is a Ctrl-C: whoever goes ends the cluster.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Both are a Ctrl-C: whoever goes ends the cluster.
+    for number in LEAVING:
         signal.signal(number, _interrupt)
     terminal, now = Terminal(), datetime.now(UTC)
     try:
         settings = load_settings()
     except SettingsError as error:
-        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {error}")
+        terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 2
-    batch = Batch(settings.lake, batch_id(now, f"shell {now.isoformat()} {secrets.token_hex(4)}"))
+    run_id = f"shell {now.isoformat()} {secrets.token_hex(4)}"
+    batch = Batch(settings.lake, batch_id(now, run_id, settings.lake))
     terminal.show_warnings()
-    terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {settings.images_uri} -> {batch.lake}")
+    work = escape(f"{settings.images_uri} -> {batch.lake}")
+    terminal.say(f"[bold]Fruits![/bold] batch {batch.id}: {work}")
     run = ShellRun(settings, terminal, batch.numbered(1, 1), now)
     started = time.monotonic()
     try:

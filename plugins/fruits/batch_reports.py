@@ -74,8 +74,8 @@ def gather(facts: RunFacts, settings: Settings, row: dict[str, Any]) -> BatchRep
         reasons=json.loads(row["quarantine_reasons"]),
         warnings=list(facts.answer("commit_components").get("warnings") or []),
         pca=facts.answer("commit_components"),
-        versions=_versions(settings),
     )
+    report.versions = report.part("versions", lambda: _versions(settings)) or {}
     for step in ("featurize", "pca"):
         if attempt := facts.answer(step).get("attempt"):
             uri = f"{batch.attempt(attempt).work(step)}/result.json"

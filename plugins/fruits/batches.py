@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 
-def batch_id(run_after: datetime, run_id: str) -> str:
+def batch_id(run_after: datetime, run_id: str, lake: str) -> str:
     """Return the id of the batch that a run ingests, the same on every retry of that run.
 
-    *run_after* has a time zone; *run_id* tells runs of the same second apart. The id sorts by time
-    and is safe in file names, tags and URIs: ``20261121T030000-1a2b3c4d``.
+    *run_after* has a time zone; *run_id* tells runs of the same second apart, and *lake* those of
+    another Airflow in the same account, which have the same schedule. The id sorts by time and is
+    safe in file names, tags and URIs: ``20261121T030000-1a2b3c4d``.
     """
-    digest = hashlib.sha256(run_id.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(f"{lake} {run_id}".encode()).hexdigest()[:8]
     return f"{run_after.astimezone(UTC):%Y%m%dT%H%M%S}-{digest}"
 
 
@@ -72,3 +74,16 @@ class Attempt:
     def model(self) -> str:
         """Folder of that model."""
         return f"{self.batch.models}/{self.model_version}"
+
+
+def generations_written(batch: Batch) -> Iterator[int]:
+    """Yield the generation of every data file and model that an attempt of *batch* wrote."""
+    from fruits.objects import list_uris
+
+    tables = ("features", "quarantine", "components")
+    prefixes = [f"{batch.lake}/tables/{table}/data/{batch.id}/" for table in tables]
+    for prefix in (*prefixes, f"{batch.models}/{batch.id}-"):
+        for uri in list_uris(prefix):
+            generation = uri.removeprefix(prefix).partition(".")[0]
+            if generation.isdecimal():
+                yield int(generation)

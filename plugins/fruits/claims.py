@@ -7,9 +7,14 @@ create a cluster then, nor add a step: nobody would wait for them.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fruits.clusters import GENERATION_TAG
+from fruits.descriptions import tags_of
 from fruits.errors import FruitsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr import EMRClient
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,52 @@ def renew_claim(lake: str, reserved: dict[str, Any] | None) -> None:
             given_up=bool(lease and lease.ended),
         )
     renew_lease(lake, lease.token)
+
+
+def check_promise(lake: str, reserved: dict[str, Any]) -> None:
+    """Raise ClaimLostError if what was *reserved* is settled: no cluster of it would be charged.
+
+    A run that stood still for longer than its lease has had its promise settled by the watchdog.
+    """
+    from fruits.ledger import month_entries
+
+    token, generation = reserved["token"], reserved["generation"]
+    entries = month_entries(lake, reserved["month"], token)
+    if any(entry.generation == generation and entry.spent is not None for entry in entries):
+        raise ClaimLostError(
+            "Nobody waited for the cluster for longer than the lease lasts, so its promise was "
+            "settled.",
+            "Clear reserve_cluster with its downstream tasks.",
+            token=token,
+            generation=generation,
+            given_up=False,
+        )
+
+
+def check_unspent(client: EMRClient, reserved: dict[str, Any]) -> None:
+    """Raise ClaimLostError if what was *reserved* has had its cluster, which has ended.
+
+    Its promise is for one. The task that created it may have died before anybody knew, and Airflow
+    with it, until the cluster's idle limit.
+    """
+    from fruits.lifecycle import LIVE, find_clusters
+
+    token, generation = reserved["token"], reserved["generation"]
+    found = [
+        client.describe_cluster(ClusterId=cluster_id)["Cluster"]
+        for cluster_id in find_clusters(client, token)
+    ]
+    if any(cluster["Status"]["State"] in LIVE for cluster in found):
+        return  # that one is adopted
+    for cluster in found:
+        if tags_of(cluster).get(GENERATION_TAG) == str(generation):
+            raise ClaimLostError(
+                f"Cluster {cluster['Id']} was created for this promise, and has ended.",
+                "Clear reserve_cluster with its downstream tasks.",
+                token=token,
+                generation=generation,
+                given_up=False,
+            )
 
 
 def keep_claim(lake: str, reserved: dict[str, Any] | None) -> None:

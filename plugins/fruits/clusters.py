@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,12 @@ def worker_instance_types(settings: Settings) -> tuple[str, ...]:
 def cluster_name(token: str) -> str:
     """Return the name of the cluster of *token*: what ListClusters can be searched by."""
     return f"fruits {token}"
+
+
+def cap_in(tags: Mapping[str, str]) -> timedelta | None:
+    """Return the longest life that a cluster's *tags* say; None if they do not, or it is absurd."""
+    minutes = tags.get(CAP_TAG, "")
+    return timedelta(minutes=int(minutes)) if minutes.isdecimal() and len(minutes) < 8 else None
 
 
 def run_job_flow_request(
@@ -183,7 +191,12 @@ def _install_python_env(settings: Settings, staged: StagedJobs) -> dict[str, Any
         "Name": "install Python environment",
         "ScriptBootstrapAction": {
             "Path": staged.install_python_env,
-            "Args": [staged.wheelhouse, PurePosixPath(staged.wheelhouse).name, str(environment)],
+            "Args": [
+                staged.wheelhouse,
+                PurePosixPath(staged.wheelhouse).name,
+                str(environment),
+                settings.region,
+            ],
         },
     }
 
@@ -195,6 +208,9 @@ def _configurations(settings: Settings) -> list[dict[str, Any]]:
             settings.worker_instance_type, worker, settings.workers, settings.engine
         ),
         "spark.driver.memory": "2g",
+        # How many tasks there are follows from the cores: all of them, not the first to come.
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+        "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
         "spark.pyspark.python": settings.node_python,
         "spark.pyspark.driver.python": settings.node_python,
         # Readers of the tables know microseconds; Spark would write INT96.

@@ -85,6 +85,7 @@ def commit_features(
     result_uri: str,
     *,
     max_quarantine_share: float = 0.05,
+    quarantine_allowance: int = 0,
 ) -> Featurized:
     """Commit what a featurize attempt wrote: quarantine, then features, one snapshot each.
 
@@ -94,8 +95,9 @@ def commit_features(
     current one; later it is `fruits.feature_models.switch` that does so.
 
     Before anything is committed: ReconciliationError if the output is not exactly what the manifest
-    asked for; TooManyQuarantinedError if more than *max_quarantine_share* of it is broken;
-    StaleManifestError if another batch committed some of these images meanwhile.
+    asked for; TooManyQuarantinedError if more than *max_quarantine_share* of it is broken, and more
+    than *quarantine_allowance* images; StaleManifestError if another batch committed some of these
+    images meanwhile.
     """
     manifest, result = read_manifest(manifest_uri), read_featurize_result(result_uri)
     mark = Mark(manifest.batch, "features", manifest.digest)
@@ -109,7 +111,7 @@ def commit_features(
         load_manifest(space, manifest_uri)
         length = _vector_length(features, manifest.feature_model)
         reconcile_features(space, features.io, result, manifest, length)
-        _refuse_mass_quarantine(space, result, max_quarantine_share)
+        _refuse_mass_quarantine(space, result, max_quarantine_share, quarantine_allowance)
         _choose_replaced(space)
         quarantine = open_table("quarantine", catalog)
         _commit_swap(quarantine, mark, Rewriter(space, manifest.batch), result.quarantine)
@@ -206,7 +208,9 @@ def _refuse_mass_removal(manifest: Manifest, limit: float, *, confirmed: bool) -
     )
 
 
-def _refuse_mass_quarantine(space: Scratch, result: FeaturizeResult, limit: float) -> None:
+def _refuse_mass_quarantine(
+    space: Scratch, result: FeaturizeResult, limit: float, allowance: int
+) -> None:
     # Those that were in quarantine were accepted there before.
     (quarantined, images), *_ = space.rows(
         "SELECT count(*) FILTER (outcome = 'quarantine'), count(*) FROM outcomes ANTI JOIN"
@@ -214,15 +218,15 @@ def _refuse_mass_quarantine(space: Scratch, result: FeaturizeResult, limit: floa
         " WHERE outcome <> 'changed'"
     )
     share = quarantined / images if images else 0.0
-    if share <= limit:
+    if share <= limit or quarantined <= allowance:
         return
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(result.reasons.items()))
     raise TooManyQuarantinedError(
         f"{quarantined} of {images} images could not be decoded ({reasons}): {share:.1%}, and at"
         f" most {limit:.0%} may be quarantined. Nothing was committed.",
         "The batch's report has examples, the attempt's quarantine folder all of them. If these"
-        " images really are broken, raise FRUITS_MAX_QUARANTINE_SHARE (docs/operations.md,"
-        " Quarantine); else replace them and run again.",
+        " images really are broken, run again with a larger share allowed: 'Most broken' in the"
+        " trigger form, or FRUITS_MAX_QUARANTINE_SHARE; else replace them first.",
         quarantined=quarantined,
         images=images,
         share=share,

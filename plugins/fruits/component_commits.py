@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 
 from fruits.errors import StaleManifestError, StaleVersionError
 from fruits.lake import (
+    FEATURE_MODEL,
     MODEL_VERSIONS,
     RETIRED_VERSIONS,
     equals,
@@ -43,7 +44,8 @@ def commit_components(
 
     One transaction. A new version comes with components of every image; of each feature model the
     newest *keep_model_versions* stay. A kept version gets the components that it lacked, and loses
-    those of images that are not in features any more.
+    those of images that are not in features any more; so do all other versions, but where the
+    feature model is not the current one: what is made beside it touches its own rows only.
 
     The components must be those of the features snapshot that the step read, else
     ReconciliationError. The newest version of the current feature model is the current one: of
@@ -67,7 +69,7 @@ def commit_components(
         plan = (
             NewVersion(space, result, keep_model_versions)
             if result.fitted
-            else KeptVersion(space, result, _outdated(space, components, result))
+            else KeptVersion(space, result, _outdated(space, features, components, result))
         )
         commit_once(components, mark, plan)
     return result
@@ -168,12 +170,13 @@ def _load_expected(space: Scratch, features: Table, components: Table, result: P
     space.run("ALTER TABLE missing RENAME TO expected")
 
 
-def _outdated(space: Scratch, components: Table, result: PcaResult) -> Rewriter:
+def _outdated(space: Scratch, features: Table, components: Table, result: PcaResult) -> Rewriter:
     """Return what takes rows of images that features no longer has out of a kept version."""
+    beside = result.feature_model != features.properties.get(FEATURE_MODEL)
     space.run("CREATE TABLE claimed AS SELECT image_key FROM outcomes")
     load_images(space, "reduced", components, equals("model_version", result.model_version))
     space.run(f"CREATE TABLE doomed AS FROM reduced ANTI JOIN remaining {SAME}")
-    return Rewriter(space, result.batch, partition=result.model_version)
+    return Rewriter(space, result.batch, partition=result.model_version, confined=beside)
 
 
 def _refuse_gone(space: Scratch) -> None:

@@ -9,8 +9,8 @@ removed  in a table, but not listed: "deleted" when the key is gone, "replaced" 
          a row of any of them describes bytes that no longer exist. So a deleted image vanishes
          from the rows of all feature models, and a replacement that is featurized with one model
          takes the old version's rows of the others with it; their next batch adds the new one.
-deferred added, but beyond `max_images`; the oldest come first. What a deferred version replaces is
-         not removed: the image keeps its old row until the new one is there.
+deferred added, but beyond `max_images` or `max_inferences`; the oldest come first. What a deferred
+         version replaces is not removed: the image keeps its old row until the new one is there.
 
 A run *beside* the current feature model looks at its own rows and the quarantine alone, and removes
 nothing but what it replaces: deleted images are for the next ordinary run. *retry_quarantined* adds
@@ -24,6 +24,7 @@ their names would not, and two of them share one with a chance of about 1 in 10^
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -35,7 +36,9 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.table import Table
 
+from fruits.cluster_sizing import BYTES_PER_INFERENCE
 from fruits.errors import WrongBucketError
+from fruits.gathering import Gathering
 from fruits.lake import IMAGES_BUCKET, equals, open_table, starts_with
 from fruits.listing import list_objects
 from fruits.manifests import (
@@ -50,12 +53,14 @@ from fruits.manifests import (
 )
 from fruits.objects import split_uri
 from fruits.scans import stream_rows
-from fruits.scratch import MEMORY_LIMIT, ROWS_PER_INSERT, Scratch, scratch
+from fruits.scratch import ROWS_PER_INSERT, Scratch, scratch
 
 log = logging.getLogger(__name__)
 
 VERSION = "md5_number(etag || ' ' || image_key)"  # an etag has no spaces
-IMAGE = r"\.(jpg|jpeg|png|webp|bmp|gif|tif|tiff)$"
+# An image's work in bytes: whole numbers, whose sum does not depend on their order.
+WORK = f"sum(size_bytes + {BYTES_PER_INFERENCE})"
+IMAGE = r"\.(jpg|jpeg|png|webp|bmp|gif|tif|tiff|avif|jp2|pnm|ppm|pgm|pbm)$"
 EXTENSIONS_COUNTED = 20
 PROGRESS_SECONDS = 5.0
 
@@ -70,13 +75,13 @@ class Comparison:
     scratch: Scratch
     feature_model: str
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _waiting: list[tuple[str, pa.RecordBatch]] = field(default_factory=list)
+    _waiting: Gathering = field(default_factory=lambda: Gathering(ROWS_PER_INSERT))
     _listed: int = 0
     _reported: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.scratch.run(
-            "CREATE TABLE listed (folder VARCHAR NOT NULL, image_key VARCHAR NOT NULL,"
+            "CREATE TABLE listed (span VARCHAR NOT NULL, image_key VARCHAR NOT NULL,"
             " etag VARCHAR NOT NULL, size_bytes BIGINT NOT NULL,"
             " last_modified TIMESTAMPTZ NOT NULL, version UHUGEINT NOT NULL)"
         )
@@ -86,22 +91,21 @@ class Comparison:
         )
         self.scratch.run("CREATE TABLE quarantined (image_key VARCHAR, etag VARCHAR)")
 
-    def add(self, folder: str, batch: pa.RecordBatch) -> None:
-        """Take listed objects of *folder*."""
+    def add(self, span: str, batch: pa.RecordBatch) -> None:
+        """Take listed objects of *span*."""
+        rows = batch.append_column("span", pa.repeat(span, batch.num_rows))
         with self._lock:
-            self._waiting.append((folder, batch))
             self._listed += batch.num_rows
-            if sum(rows.num_rows for _, rows in self._waiting) >= ROWS_PER_INSERT:
-                self._insert_listed()
+            self._insert_listed(self._waiting.add(rows))
             if time.monotonic() - self._reported > PROGRESS_SECONDS:
                 self._reported = time.monotonic()
                 log.info("%d objects listed", self._listed)
 
-    def forget(self, folder: str) -> None:
-        """Drop the listed objects of *folder*."""
+    def forget(self, span: str) -> None:
+        """Drop the listed objects of *span*."""
         with self._lock:
-            self._insert_listed()
-            self.scratch.run("DELETE FROM listed WHERE folder = ?", folder)
+            self._insert_listed(self._waiting.take())
+            self.scratch.run("DELETE FROM listed WHERE span = ?", span)
             self._listed = self.scratch.value("SELECT count(*) FROM listed")
 
     def add_known(self, batches: Iterable[pa.RecordBatch], *, processed: bool | None) -> None:
@@ -122,9 +126,16 @@ class Comparison:
             select = "SELECT image_key, etag FROM incoming"
             self.scratch.insert_all("quarantined", select, batches)
 
-    def compare(self, bucket: str, max_images: int | None, *, beside: bool = False) -> None:
+    def compare(
+        self,
+        bucket: str,
+        max_images: int | None,
+        *,
+        max_inferences: float | None = None,
+        beside: bool = False,
+    ) -> None:
         """Make the tables `added` and `removed` out of `listed` and `known`."""
-        self._insert_listed()
+        self._insert_listed(self._waiting.take())
         run = self.scratch.run
         run(
             "CREATE VIEW images AS SELECT image_key, etag, size_bytes, last_modified, version"
@@ -141,6 +152,8 @@ class Comparison:
             f" ORDER BY last_modified, image_key {'' if max_images is None else 'LIMIT ?'}",
             *([f"s3://{bucket}/"] if max_images is None else [f"s3://{bucket}/", max_images]),
         )
+        if max_inferences is not None:
+            self._cut(math.floor(max_inferences * BYTES_PER_INFERENCE))
         run(
             "CREATE TABLE gone AS SELECT DISTINCT image_key, etag FROM known"
             " ANTI JOIN (SELECT version FROM images) USING (version)"
@@ -164,14 +177,20 @@ class Comparison:
             " SEMI JOIN quarantined USING (image_key, etag)"
         )
 
-    def _insert_listed(self) -> None:
-        if self._waiting:
-            rows = pa.Table.from_batches([batch for _, batch in self._waiting])
-            folders = [pa.repeat(folder, batch.num_rows) for folder, batch in self._waiting]
-            rows = rows.append_column("folder", pa.chunked_array(folders, pa.string()))
-            select = f"SELECT folder, * EXCLUDE (folder), {VERSION} FROM incoming"
+    def _cut(self, most: int) -> None:
+        """Keep the oldest of `added` that are at most so much WORK, and one image in any case."""
+        if self.scratch.value(f"SELECT coalesce({WORK}, 0) FROM added") > most:
+            self.scratch.run(
+                "CREATE OR REPLACE TABLE added AS SELECT * FROM added WINDOW older AS"
+                " (ORDER BY last_modified, image_key ROWS UNBOUNDED PRECEDING)"
+                f" QUALIFY {WORK} OVER older <= ? OR row_number() OVER older = 1",
+                most,
+            )
+
+    def _insert_listed(self, rows: pa.Table | None) -> None:
+        if rows is not None:
+            select = f"SELECT span, * EXCLUDE (span), {VERSION} FROM incoming"
             self.scratch.insert("listed", select, rows)
-            self._waiting = []
 
     def added(self) -> Iterator[pa.RecordBatch]:
         """Yield the images to featurize, sorted by label and image_key."""
@@ -231,25 +250,27 @@ def sense(
     batch: str,
     feature_model: str,
     max_images: int | None = None,
+    max_inferences: float | None = None,
     beside: bool = False,
     retry_quarantined: bool = False,
-    memory_limit: str = MEMORY_LIMIT,
 ) -> Manifest:
     """Compare the images under *images_uri* with the tables; write and return *batch*'s manifest.
 
     *images_uri* is `s3://bucket/prefix`, the prefix a string as in S3; *manifest_uri* is the
-    folder that the manifest goes to. Sensing again for the same batch overwrites it. *beside* says
-    that the tables' current feature model is another one, whose rows are left alone.
+    folder that the manifest goes to. Sensing again for the same batch overwrites it. It lists at
+    most *max_images*, and no more than *max_inferences* of work (`fruits.cluster_sizing.Load`), but
+    one at least. *beside* says that the tables' current feature model is another one, whose rows
+    are left alone.
     WrongBucketError if the tables describe another bucket; ListingError if the listing breaks off.
     """
     bucket, prefix = split_uri(images_uri)
     features = open_table("features", catalog)
     require_bucket(features, bucket)
-    with scratch(memory_limit) as space:
+    with scratch() as space:
         comparison = Comparison(space, feature_model)
         list_objects(bucket, prefix, comparison)
         _add_known(comparison, catalog, prefix, beside=beside, retry_quarantined=retry_quarantined)
-        comparison.compare(bucket, max_images, beside=beside)
+        comparison.compare(bucket, max_images, max_inferences=max_inferences, beside=beside)
         lists = Lists(
             write_list(space.folder / "added.parquet", ADDED, comparison.added()),
             write_list(space.folder / "removed.parquet", REMOVED, comparison.removed()),

@@ -164,7 +164,7 @@ def _require_no_rows(catalog: Catalog, keys: Sequence[str]) -> None:
 
 
 def _of(keys: Sequence[str]) -> BooleanExpression:
-    return In("image_key", set(keys))  # type: ignore[call-arg]
+    return In("image_key", set(keys))  # type: ignore[call-arg, misc]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,8 +9,6 @@ written whole or not at all.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +26,8 @@ from rich.markup import escape
 
 from fruits.batches import Batch
 from fruits.errors import FruitsError
+from fruits.exporters import run_exporter
+from fruits.gathering import grouped
 from fruits.job_package import EXPORT_COMPONENTS
 from fruits.lake import (
     PARTITION_COLUMN,
@@ -64,7 +64,7 @@ def export_table(
     """
     wide = wide or target.suffix == ".csv"
     batches = (rows for rows in stream_rows(_scan(catalog, name, version)) if len(rows))
-    tables = _regrouped(batches)
+    tables = grouped(batches, ROWS)
     if wide and name in VECTORS:
         tables = (widened(table, name) for table in tables)
     first = next(tables, None)
@@ -111,7 +111,8 @@ def export_onnx(settings: Settings, catalog: Catalog, target: Path, version: str
             raise ExportError(f"There is no object {uri}.", "The next batch writes it again.")
     arguments = ["--network", network, "--model", f"{model}/", "--region", settings.region]
     with whole_file(target) as partial:
-        _run(*arguments, "--output", str(partial))
+        arguments += ["--output", str(partial)]
+        run_exporter(EXPORT_COMPONENTS, *arguments, failure=ExportError)
     return version
 
 
@@ -136,18 +137,6 @@ def _version(catalog: Catalog, version: str | None) -> tuple[str, str]:
     return wanted, known[wanted]
 
 
-def _regrouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield the same rows in tables of at least 8,192, but for the last one."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(map(len, waiting)) >= ROWS:
-            yield pa.Table.from_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting)
-
-
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
     if suffix == ".csv":
         return pyarrow.csv.CSVWriter(path, schema)
@@ -170,16 +159,6 @@ def whole_file(target: Path) -> Iterator[Path]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _run(*arguments: str) -> None:
-    # The job's own code, in a process of its own: nothing here imports the jobs.
-    command = [sys.executable, str(EXPORT_COMPONENTS), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(EXPORT_COMPONENTS.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ExportError(lines[-1])
 
 
 def _parser() -> argparse.ArgumentParser:

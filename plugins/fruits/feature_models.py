@@ -194,8 +194,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.name:
             done = switch(catalog, options.name, accept_missing=options.accept_missing)
             terminal.say(escape(stories.switched(asdict(done))))
-        for model in feature_models(catalog):
+        models = feature_models(catalog)
+        for model in models:
             terminal.say(escape(stories.feature_model(asdict(model))))
+        if not models:
+            terminal.say("There is no feature model yet: the first batch brings one")
     except (FruitsError, BotoCoreError, ClientError) as error:
         terminal.say(f"[bold red]{type(error).__name__}[/bold red] {escape(str(error))}")
         return 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+import boto3
 from pyarrow import BufferReader
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from pyiceberg.io import InputFile, OutputFile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 10
 # Bytes of a data file that is read as a whole. Its columns are often shorter than an error's body.
 SMALL = 8 << 20
+# Where boto3 found credentials that Arrow renews by itself.
+FOUND_BY_ARROW = ("env", "shared-credentials-file", "config-file", "container-role", "iam-role")
 # What Iceberg reads and writes as a whole: table metadata, manifest lists, manifests.
 WHOLE = (".json", ".avro")
 
@@ -62,12 +65,26 @@ class PatientFileIO(PyArrowFileIO):
         _, (options,) = super()._initialize_s3_fs(netloc).__reduce__()
         return S3FileSystem(
             **options
+            | ({} if options.get("access_key") or options.get("role_arn") else _credentials())
             | {
                 # A small file is one PUT instead of a multipart upload.
                 "allow_delayed_open": True,
                 "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=MAX_ATTEMPTS),
             }
         )
+
+
+def _credentials() -> dict[str, str | None]:
+    """Return boto3's credentials, unless Arrow finds the same: it knows no roles of profiles."""
+    found = boto3.Session().get_credentials()
+    if found is None or found.method in FOUND_BY_ARROW:
+        return {}
+    kept = found.get_frozen_credentials()
+    return {
+        "access_key": kept.access_key,
+        "secret_key": kept.secret_key,
+        "session_token": kept.token,
+    }
 
 
 class WholeObject(InputFile, OutputFile):

@@ -12,8 +12,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fruits import stories
-from fruits.batches import Attempt, Batch
-from fruits.cluster_sizing import COLUMNS, Load, Sizing, choose_size, comparable, fit_speed
+from fruits.batches import Attempt, Batch, generations_written
+from fruits.cluster_sizing import (
+    COLUMNS,
+    Load,
+    Sizing,
+    Speed,
+    choose_size,
+    comparable,
+    fit_speed,
+    room,
+)
 from fruits.clusters import cluster_roles, run_job_flow_request
 from fruits.costs import PriceTable, age_warning, check_age, check_cap, read_prices, worst_case
 from fruits.settings import Settings
@@ -32,7 +41,8 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
     """Write the batch's manifest; return its counts, the feature model, and what there is to do.
 
     *featurize*: something is new or replaced. *reduce*: components are to be made, after new
-    features or because an earlier run failed before it made them. *remove*: rows have to go.
+    features or because an earlier run failed before it made them. *remove*: rows have to go. The
+    batch is cut to what is expected to end within the cap.
     """
     from fruits.discovery import sense
     from fruits.lake import current_feature_model, ensure_tables, open_catalog
@@ -48,6 +58,7 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
     choice = choose_network(settings, current_feature_model(catalog))
     weights = choice.weights
     manifest_uri = Batch(settings.lake, batch_id).manifest
+    most = room(_speed(settings, weights.feature_model), settings, read_prices(settings.region))
     manifest = sense(
         catalog,
         images_uri=settings.images_uri,
@@ -55,6 +66,7 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
         batch=batch_id,
         feature_model=weights.feature_model,
         max_images=settings.max_images_per_run,
+        max_inferences=most.limit,
         beside=choice.beside,
         retry_quarantined=settings.retry_quarantined,
     )
@@ -68,13 +80,15 @@ def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) 
         "counts": asdict(manifest.counts),
         "added_bytes": manifest.added_bytes,
         "featurize": featurize,
-        "reduce": featurize or components_are_behind(catalog, weights.feature_model),
+        "reduce": featurize or components_are_behind(catalog, weights.feature_model, manifest_uri),
         "remove": bool(manifest.counts.deleted or manifest.counts.replaced),
     }
     if not choice.beside:  # which says nothing of what waits in the bucket
         remember_sensing(settings.lake, found, settings.images_uri, run_id)
     for line in stories.sensed(found, settings.images_uri, manifest_uri):
         log.info(line)
+    if manifest.counts.deferred and manifest.counts.added < settings.max_images_per_run:
+        log.warning(stories.cut(most, manifest.counts.deferred, settings))
     return found
 
 
@@ -118,15 +132,22 @@ def stage(settings: Settings, found: dict[str, Any]) -> dict[str, str]:
 
 
 def reserve(
-    settings: Settings, token: str, staged: dict[str, str], found: dict[str, Any]
+    settings: Settings,
+    token: str,
+    staged: dict[str, str],
+    found: dict[str, Any],
+    *,
+    featurized: bool = False,
 ) -> dict[str, Any]:
     """Promise a cluster for *token*, as large as what was *found* needs; grant the lease.
 
+    Of what is *featurized* already, PCA alone is left: the run was cleared from further down.
     Its worst case is checked against the caps. The answer has RunJobFlow's parameters, so that no
     cluster is created unchecked. Every call is a new generation, charged to the month until it is
     settled.
 
-    Raises CostCapError or MonthCapError, with the arithmetic, OldPricesError or UnknownPriceError.
+    Raises CostCapError or MonthCapError, with the arithmetic, OldPricesError or UnknownPriceError,
+    TooLittleMemoryError of a worker type that is too small.
     """
     from fruits import ledger
     from fruits.leases import Lease, grant_lease
@@ -137,11 +158,15 @@ def reserve(
     check_age(prices, now.date(), settings.prices_max_age_days)
     if warning := age_warning(prices, now.date(), settings.prices_max_age_days):
         log.warning(warning)
+    if featurized:
+        found = found | {"counts": found["counts"] | {"added": 0}, "added_bytes": 0}
     sizing = size_cluster(settings, found, prices)
     settings = settings.model_copy(update={"workers": sizing.workers})
     promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)
     check_cap(promise, settings.cap_money)
     generation = _next_generation(settings.lake, token, now)
+    # Before money is promised: it may be refused, too.
+    request = run_job_flow_request(settings, StagedJobs(**staged), token, generation)
     entry = ledger.Entry(token, generation, round(promise.amount, 4), promise.currency, now)
     month = ledger.reserve(settings.lake, entry, settings.month_cap_money)
     caps = settings.month_cap_money, settings.cap_minutes
@@ -158,18 +183,24 @@ def reserve(
         "month": entry.month,
         "month_so_far": round(month, 4),
         "sizing": asdict(sizing),
-        "request": run_job_flow_request(settings, StagedJobs(**staged), token, generation),
+        "request": request,
     }
 
 
 def size_cluster(settings: Settings, found: dict[str, Any], prices: PriceTable) -> Sizing:
     """Return the size of the cluster for what was *found*, by what earlier batches took."""
     load = Load(found["counts"]["added"], found["added_bytes"])
-    speed = fit_speed(comparable(_earlier_runs(), settings, found["feature_model"]))
+    speed = _speed(settings, found["feature_model"])
     sizing = choose_size(load, speed, settings, prices)
-    for line in stories.sized(sizing, load, settings):
-        log.info(line)
+    log.info(stories.sized(sizing, load, settings))
+    if not sizing.fits:
+        log.warning(stories.too_long(room(speed, settings, prices), settings))
     return sizing
+
+
+def _speed(settings: Settings, feature_model: str) -> Speed:
+    runs = comparable(_earlier_runs(), settings, feature_model)
+    return fit_speed(runs, settings.cap_minutes)
 
 
 def _earlier_runs() -> list[dict[str, Any]]:
@@ -188,17 +219,18 @@ def _earlier_runs() -> list[dict[str, Any]]:
 
 
 def _next_generation(lake: str, token: str, now: datetime) -> int:
-    """Return the number after the highest that the lease or the ledger knows.
+    """Return the number after the highest that the lease, the ledger or a folder knows.
 
-    Either may be lost: a number that came twice would charge two clusters once and let two attempts
-    write to the same folders.
+    Each may be gone: a number that came twice would charge two clusters once, and let two attempts
+    write to the same folders. What a run of months ago committed still lies there.
     """
     from fruits.leases import read_lease
     from fruits.ledger import recent_entries
 
     lease = read_lease(lake, token)
     charged = [entry.generation for entry in recent_entries(lake, now, token)]
-    return max([lease.generation if lease else 0, *charged]) + 1
+    written = generations_written(Batch(lake, token))
+    return max([lease.generation if lease else 0, *charged, *written]) + 1
 
 
 def featurize_request(
@@ -220,20 +252,32 @@ def featurize_request(
 def pca_request(
     settings: Settings, staged: dict[str, str], attempt: Attempt, feature_model: str
 ) -> dict[str, Any]:
-    """Write down which features there are now, and return the PCA step that reads them."""
-    from fruits.lake import open_catalog
-    from fruits.pca_inputs import write_pca_input
+    """Write down which features there are now, and return the PCA step that reads them.
 
-    write_pca_input(open_catalog(), feature_model, attempt.batch.models, attempt.work("pca"))
+    NoFeaturesError if there is nothing to reduce: no features, or a first image without a second.
+    """
+    from fruits.lake import open_catalog
+    from fruits.pca_inputs import is_reducible, no_features, write_pca_input
+
+    catalog = open_catalog()
+    if not is_reducible(catalog, feature_model):
+        raise no_features(feature_model)
+    write_pca_input(catalog, feature_model, attempt.batch.models, attempt.work("pca"))
     return pca_step(settings, StagedJobs(**staged), attempt)
 
 
 def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
-    """Commit what the featurize step wrote, once it is proven complete; merge small files."""
+    """Commit what the featurize step wrote, once it is proven complete; merge small files.
+
+    What it returns says whether there is something to reduce then: not while all that ever came in
+    is in quarantine, or but one image.
+    """
     from fruits import commits
     from fruits.lake import open_catalog
     from fruits.leases import renew_lease
+    from fruits.manifests import read_manifest
     from fruits.merges import merge_small_files
+    from fruits.pca_inputs import is_reducible
 
     renew_lease(settings.lake, batch_id)  # the cluster is wanted after this commit, too
     attempt, catalog = Batch(settings.lake, batch_id).attempt(attempt_name), open_catalog()
@@ -242,9 +286,13 @@ def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dic
         attempt.batch.manifest,
         f"{attempt.work('featurize')}/result.json",
         max_quarantine_share=settings.max_quarantine_share,
+        quarantine_allowance=settings.quarantine_allowance,
     )
     merged = sum(merge_small_files(catalog, name, batch_id) for name in ("quarantine", "features"))
-    done = asdict(committed) | {"files_merged": merged}
+    reducible = committed.features > 1 or is_reducible(
+        catalog, read_manifest(attempt.batch.manifest).feature_model
+    )
+    done = asdict(committed) | {"files_merged": merged, "reducible": reducible}
     for line in stories.committed_features(done):
         log.info(line)
     return done

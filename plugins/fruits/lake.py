@@ -229,15 +229,13 @@ def newest_version(components: Table, feature_model: str) -> str | None:
     return mine[-1] if mine else None
 
 
-def scan_files(
-    table: Table, row_filter: BooleanExpression | None = None, snapshot_id: int | None = None
-) -> Iterator[DataFile]:
+def scan_files(table: Table, row_filter: BooleanExpression | None = None) -> Iterator[DataFile]:
     """Yield the data files that may hold rows matching *row_filter*, with their statistics.
 
     Reading them as plain Parquet is right only because nothing here writes delete files; a table
     that has some (another engine wrote them) is refused with UnreadableTableError.
     """
-    for task in table.scan(row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files():
+    for task in table.scan(row_filter or AlwaysTrue()).plan_files():
         if task.delete_files:
             raise UnreadableTableError(
                 f"{task.file.file_path} of {table.name()[-1]} has rows that a delete file hides.",
@@ -248,27 +246,25 @@ def scan_files(
         yield task.file
 
 
-def data_files(
-    table: Table, row_filter: BooleanExpression | None = None, snapshot_id: int | None = None
-) -> list[LakeFile]:
+def data_files(table: Table, row_filter: BooleanExpression | None = None) -> list[LakeFile]:
     """Return the same files by URI, rows and bytes, sorted by URI."""
     found = [
         LakeFile(file.file_path, file.record_count, file.file_size_in_bytes)
-        for file in scan_files(table, row_filter, snapshot_id)
+        for file in scan_files(table, row_filter)
     ]
     return sorted(found, key=lambda file: file.uri)
 
 
 def equals(column: str, value: str) -> BooleanExpression:
     """Return the filter `column = value`; no quoting is involved, so any text is a fine value."""
-    return EqualTo(column, value)  # type: ignore[call-arg]
+    return EqualTo(column, value)  # type: ignore[call-arg, misc]
 
 
 def starts_with(column: str, prefix: str) -> BooleanExpression:
     """Return the filter `column begins with prefix`; the empty prefix matches every row."""
     if not prefix:
         return AlwaysTrue()
-    return StartsWith(column, prefix)  # type: ignore[call-arg]
+    return StartsWith(column, prefix)  # type: ignore[call-arg, misc]
 
 
 def _create(catalog: Catalog, name: str) -> None:

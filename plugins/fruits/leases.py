@@ -12,10 +12,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from fruits.errors import MissingObjectError
+from fruits.errors import FruitsError, MissingObjectError
 from fruits.objects import list_uris, read_json_and_age, write_json
 
 ENDED = ".ended"
+
+
+class LeaseError(FruitsError):
+    """A lease cannot be read; field: uri."""
+
+    uri: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,10 @@ def lease_uri(lake: str, token: str, generation: int) -> str:
 
 
 def read_lease(lake: str, token: str) -> Lease | None:
-    """Return the lease of the newest generation of *token*, or None if there never was one."""
+    """Return the lease of the newest generation of *token*, or None if there never was one.
+
+    LeaseError if what is there is no lease.
+    """
     generations = _generations(f"{lake}/leases/{token}.").get(token)
     return _read(lake, token, generations) if generations else None
 
@@ -103,8 +112,17 @@ def _generations(prefix: str) -> dict[str, dict[int, bool]]:
 
 def _read(lake: str, token: str, generations: Mapping[int, bool]) -> Lease | None:
     newest = max(generations)
+    uri = lease_uri(lake, token, newest)
     try:
-        content, age = read_json_and_age(lease_uri(lake, token, newest))
+        content, age = read_json_and_age(uri)
+        lease = Lease(**content, ended=generations[newest], age=age)
+        timedelta(minutes=lease.minutes)
     except MissingObjectError:  # it was swept meanwhile
         return None
-    return Lease(**content, ended=generations[newest], age=age)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LeaseError(
+            f"{uri} is no lease: {error}.",
+            "Somebody wrote it by hand. Delete it if its cluster has ended.",
+            uri=uri,
+        ) from error
+    return lease

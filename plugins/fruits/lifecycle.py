@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import TOKEN_TAG, cluster_name
+from fruits.descriptions import age_in, logs_of, tags_of
 from fruits.errors import FruitsError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 LIVE: tuple[ClusterStateType, ...] = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
+# How boto3 asks what may be asked again: what only looks, and cancelling.
+PATIENT: dict[str, Any] = {"retries": {"mode": "adaptive", "max_attempts": 10}}
 
 
 class ClusterFailedError(FruitsError):
@@ -50,11 +53,7 @@ def emr_client(region: str, *, retries: bool = True) -> EMRClient:
     import boto3
     from botocore.config import Config
 
-    kept: dict[str, Any] = (
-        {"retries": {"mode": "adaptive", "max_attempts": 10}}
-        if retries
-        else {"retries": {"total_max_attempts": 1}}
-    )
+    kept: dict[str, Any] = PATIENT if retries else {"retries": {"total_max_attempts": 1}}
     return boto3.client("emr", region_name=region, config=Config(**kept))
 
 
@@ -141,16 +140,21 @@ def check_alive(client: EMRClient, cluster_id: str) -> ClusterTypeDef:
 
 def cluster_age(client: EMRClient, cluster_id: str) -> timedelta:
     """Return how long ago the cluster was created, by EMR's clock: ours may be wrong."""
-    from fruits.objects import answer_time
-
-    answer = client.describe_cluster(ClusterId=cluster_id)
-    created = answer["Cluster"]["Status"]["Timeline"]["CreationDateTime"]
-    return answer_time(answer) - created
+    return age_in(client.describe_cluster(ClusterId=cluster_id))
 
 
 def ask_to_end(client: EMRClient, cluster_id: str) -> None:
-    """Ask for a live cluster's end, protected or not, and do not wait for it."""
-    client.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
+    """Ask for a live cluster's end, protected or not, and do not wait for it.
+
+    Ours are made without protection; somebody may have switched it on, and not every role may
+    switch it off.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        client.set_termination_protection(JobFlowIds=[cluster_id], TerminationProtected=False)
+    except ClientError as error:
+        log.warning("The protection of cluster %s cannot be switched off: %s", cluster_id, error)
     client.terminate_job_flows(JobFlowIds=[cluster_id])
 
 
@@ -215,8 +219,8 @@ def _try_to_end(client: EMRClient, cluster_id: str) -> None:
 
 
 def _has_token(client: EMRClient, cluster_id: str, token: str) -> bool:
-    tags = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("Tags", [])
-    return any(tag.get("Key") == TOKEN_TAG and tag.get("Value") == token for tag in tags)
+    cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
+    return tags_of(cluster).get(TOKEN_TAG) == token
 
 
 def wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> None:
@@ -235,7 +239,7 @@ def wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> No
 def _cluster_failed(cluster_id: str, cluster: ClusterTypeDef) -> ClusterFailedError:
     state, why = cluster["Status"]["State"], cluster["Status"].get("StateChangeReason", {})
     reason = f"{why.get('Code', 'no reason given')} {why.get('Message', '')}".strip()
-    log_uri = f"{cluster.get('LogUri', '')}{cluster_id}/"
+    log_uri = f"{logs_of(cluster)}{cluster_id}/"
     return ClusterFailedError(
         f"Cluster {cluster_id} is {state}: {reason}.",
         f"Its logs are under {log_uri}",

@@ -90,6 +90,11 @@ def report_url(batch: str) -> str:
     return f"{_root()}{MOUNT}/batches/{quote(batch)}"
 
 
+def run_url(dag_id: str, run_id: str) -> str:
+    """Return where Airflow shows a run; '' if it was not told where it is itself."""
+    return f"{_root()}/dags/{quote(dag_id)}/runs/{quote(run_id)}" if _root() else ""
+
+
 def _root() -> Any:
     from airflow.configuration import conf
 

@@ -1,15 +1,18 @@
-"""Every object under a prefix, exactly once, as Arrow batches: folders in parallel.
+"""Every object under a prefix, exactly once, as Arrow batches: spans of folders in parallel.
 
 A prefix is a string, as in S3: `fruits/App` covers `fruits/Apple/1.jpg` and `fruits/App.jpg`.
-obstore lists a folder without making a Python object per key, but it refuses some keys (control
-characters, empty segments) and drops the trailing slash of directory markers. A folder in which it
+obstore lists a span without making a Python object per key, but it refuses some keys (control
+characters, empty segments) and drops the trailing slash of directory markers. A span in which it
 meets either is listed again through boto3, which takes every key as it is.
+
+A listing sends a request for each 1,000 keys, one for each 1,000 folders and objects between them,
+and at most one more for each span. Spans that are listed again count twice.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -21,6 +24,7 @@ from obstore.exceptions import BaseError as ObstoreError
 
 from fruits.errors import LASTING, ListingError
 from fruits.objects import client, store
+from fruits.spans import Span, UnsortedError, spans
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +36,22 @@ OBJECTS = pa.schema(
         "last_modified": pa.timestamp("us", tz="UTC"),
     }
 )
-FOLDERS_AT_ONCE = 8
+SPANS_AT_ONCE = 8
+KEYS_PER_PAGE = 1000  # as S3 answers: a larger chunk would ask for what is beyond a span's end
 
 
 class UnspeakableKeyError(Exception):
-    """obstore cannot say a key of this folder as S3 has it."""
+    """obstore cannot say a key of this span as S3 has it."""
 
 
 class Sink(Protocol):
     """Where listed objects go; it is called from several threads at once."""
 
-    def add(self, folder: str, batch: pa.RecordBatch) -> None:
-        """Take some objects of *folder*, with the columns of OBJECTS and unquoted etags."""
+    def add(self, span: str, batch: pa.RecordBatch) -> None:
+        """Take some objects of *span*, with the columns of OBJECTS and unquoted etags."""
 
-    def forget(self, folder: str) -> None:
-        """Drop what was taken of *folder*: it is listed again from its beginning."""
+    def forget(self, span: str) -> None:
+        """Drop what was taken of *span*: it is listed again from its beginning."""
 
 
 def list_objects(bucket: str, prefix: str, sink: Sink) -> None:
@@ -56,21 +61,19 @@ def list_objects(bucket: str, prefix: str, sink: Sink) -> None:
     fails the whole. Directory markers (keys that end in a slash) are left out.
     """
     try:
-        with ThreadPoolExecutor(FOLDERS_AT_ONCE, thread_name_prefix="list") as pool:
-            folders: list[Future[None]] = []
+        with ThreadPoolExecutor(SPANS_AT_ONCE, thread_name_prefix="list") as pool:
+            listed: list[Future[None]] = []
             try:
-                for page in _pages(bucket, prefix, Delimiter="/"):
-                    sink.add(prefix, _to_arrow(page))
-                    folders.extend(
-                        pool.submit(_list_folder, bucket, common["Prefix"], sink)
-                        for common in page.get("CommonPrefixes", [])
-                    )
-                for folder in folders:
-                    folder.result()
+                listed.extend(
+                    pool.submit(_list_span, bucket, span, sink)
+                    for span in spans(prefix, _folders(bucket, prefix, sink))
+                )
+                for one in listed:
+                    one.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    except (BotoCoreError, ClientError, OSError) as error:
+    except (BotoCoreError, ClientError, OSError, UnsortedError) as error:
         raise ListingError(
             f"Listing s3://{bucket}/{prefix} failed before its end: {error}.",
             "Nothing was changed. Check the bucket's name, its permissions and the network, then"
@@ -82,39 +85,90 @@ def list_objects(bucket: str, prefix: str, sink: Sink) -> None:
 
 
 def _is_lasting(error: Exception) -> bool:
+    if isinstance(error, UnsortedError):
+        return True
     return isinstance(error, ClientError) and error.response["Error"]["Code"] in LASTING
 
 
-def _list_folder(bucket: str, folder: str, sink: Sink) -> None:
+def _folders(bucket: str, prefix: str, sink: Sink) -> Iterator[str]:
+    """Yield the folders right under *prefix*, and send the objects between them to *sink*."""
+    for page in _pages(bucket, prefix, Delimiter="/"):
+        sink.add(prefix, _to_arrow(page))
+        yield from (common["Prefix"] for common in page.get("CommonPrefixes", []))
+
+
+def _list_span(bucket: str, span: Span, sink: Sink) -> None:
     try:
-        for batch in _fast_batches(bucket, folder):
-            sink.add(folder, batch)
-    except (UnspeakableKeyError, ObstoreError, ValueError) as error:
+        for batch in _fast_batches(bucket, span):
+            sink.add(span.name, batch)
+    except (UnspeakableKeyError, UnsortedError, ObstoreError, ValueError) as error:
         # ValueError is what obstore raises for a folder's name that it cannot parse.
-        log.info("Listing s3://%s/%s again, key by key: %s", bucket, folder, error)
-        sink.forget(folder)
-        for page in _pages(bucket, folder):
-            sink.add(folder, _to_arrow(page))
+        log.info("Listing span %s of s3://%s again, key by key: %s", span.name, bucket, error)
+        sink.forget(span.name)
+        pages = _pages(bucket, span.prefix, StartAfter=span.after)
+        for batch in _within(map(_to_arrow, pages), span):
+            sink.add(span.name, batch)
 
 
-def _fast_batches(bucket: str, folder: str) -> Iterator[pa.RecordBatch]:
+def _fast_batches(bucket: str, span: Span) -> Iterator[pa.RecordBatch]:
+    if span.after.startswith("/"):
+        raise UnspeakableKeyError("obstore drops a leading slash")
+    chunks = obstore.list(
+        store(bucket),
+        span.prefix[: span.prefix.rfind("/") + 1],  # obstore's prefixes are whole folders
+        offset=span.after or None,
+        chunk_size=KEYS_PER_PAGE,
+        return_arrow=True,
+    )
     rows = 0
-    for chunk in obstore.list(store(bucket), folder, chunk_size=10_000, return_arrow=True):
-        batch = _from_obstore(pa.record_batch(chunk), folder)
+    for batch in _within((_from_obstore(pa.record_batch(chunk)) for chunk in chunks), span):
+        if not pc.all(pc.starts_with(batch["image_key"], span.prefix)).as_py():
+            raise UnspeakableKeyError("obstore names keys that are not in it")
+        if pc.any(pc.equal(batch["size_bytes"], pa.scalar(0))).as_py():
+            raise UnspeakableKeyError("an object without bytes may be a directory marker")
         rows += batch.num_rows
         yield batch
     if not rows:
-        # The folder was named because a key begins with it, so an empty answer is suspect.
+        # The span was named because keys are in it, so an empty answer is suspect.
         raise UnspeakableKeyError("obstore finds nothing in it")
 
 
-def _from_obstore(chunk: pa.RecordBatch, folder: str) -> pa.RecordBatch:
-    own_marker = pc.equal(chunk["path"], pa.scalar(folder.removesuffix("/")))
-    chunk = chunk.filter(pc.invert(own_marker))
-    if not pc.all(pc.starts_with(chunk["path"], folder)).as_py():
-        raise UnspeakableKeyError("obstore names keys that are not in it")
-    if pc.any(pc.equal(chunk["size"].cast(pa.int64()), pa.scalar(0))).as_py():
-        raise UnspeakableKeyError("an object without bytes may be a directory marker")
+def _within(batches: Iterable[pa.RecordBatch], span: Span) -> Iterator[pa.RecordBatch]:
+    """Yield what *span* has of *batches*, and take no more of them than that needs.
+
+    The folders' own markers, whose slash obstore drops, are left out. UnsortedError if a span of
+    several folders does not come in order: its end could not be told.
+    """
+    last = span.after
+    for batch in batches:
+        keys = batch["image_key"]
+        own = batch.filter(_is_inside(keys, span))
+        if own.num_rows:
+            if span.until:
+                last = _last_in_order(own["image_key"], last)
+            yield own
+        if span.until and pc.any(pc.greater_equal(keys, span.until)).as_py():
+            return
+
+
+def _is_inside(keys: pa.Array, span: Span) -> pa.Array:
+    if not span.until:
+        return pc.not_equal(keys, span.prefix.removesuffix("/"))
+    # What lies between the folders came with their names.
+    in_a_folder = pc.match_substring(pc.utf8_slice_codeunits(keys, len(span.prefix)), "/")
+    return pc.and_(in_a_folder, pc.less(keys, span.until))
+
+
+def _last_in_order(keys: pa.Array, before: str) -> str:
+    """Return the last of *keys*; UnsortedError unless all are greater than the one before them."""
+    ascending = pc.all(pc.less(keys[:-1], keys[1:]), min_count=0).as_py()
+    if not ascending or keys[0].as_py() <= before:
+        raise UnsortedError("its keys come in another order than S3's")
+    last: str = keys[-1].as_py()
+    return last
+
+
+def _from_obstore(chunk: pa.RecordBatch) -> pa.RecordBatch:
     columns = [
         chunk["path"],
         pc.utf8_trim(chunk["e_tag"], '"'),

@@ -54,10 +54,11 @@ def merge_small_files(catalog: Catalog, name: str, batch: str) -> int:
     merged = [_merge(table, run, batch) for run in runs]
     old = sorted(file.file_path for one in merged for file in one.old)
     mark = Mark(batch, "merge", hashlib.sha256("\n".join(old).encode()).hexdigest())
+    whole: list[Merged] = []
 
     def plan(table: Table) -> Swap:
         present = {file.file_path for file in scan_files(table)}
-        whole = [one for one in merged if all(file.file_path in present for file in one.old)]
+        whole[:] = [one for one in merged if all(file.file_path in present for file in one.old)]
         rows = sum(one.new.record_count for one in whole)
         return Swap(
             removed=tuple(file for one in whole for file in one.old),
@@ -71,8 +72,10 @@ def merge_small_files(catalog: Catalog, name: str, batch: str) -> int:
     except CommitConflictError as error:
         log.warning("The small files of %s stay as they are until the next batch: %s", name, error)
         return 0
-    log.info("%d small files of %s became %d", len(old), name, len(merged))
-    return len(old)
+    fewer = sum(len(one.old) for one in whole)
+    if fewer:
+        log.info("%d small files of %s became %d", fewer, name, len(whole))
+    return fewer
 
 
 def small_runs(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:

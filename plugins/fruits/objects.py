@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from fruits.errors import MissingObjectError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from obstore.store import S3Config
 
 
 ABSENT = {"NoSuchKey", "404", "NoSuchBucket"}
@@ -54,8 +56,26 @@ def _client(endpoint: str | None, region: str | None) -> S3Client:
 
 
 def store(bucket: str) -> S3Store:
-    """Return obstore's view of *bucket*; it reads the same environment as boto3."""
-    return S3Store(bucket, endpoint=os.environ.get("AWS_ENDPOINT_URL_S3"))
+    """Return obstore's view of *bucket*, with boto3's credentials: it knows no profiles itself.
+
+    Without any it has none of its own either, and is refused as boto3 is.
+    """
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
+    # None, which says that it is AWS's own, is refused.
+    config: S3Config = {"endpoint": endpoint} if endpoint else {}
+    # That of a profile, too, of which it knows nothing; without any it is botocore's "aws-global".
+    if (region := client().meta.region_name) != "aws-global":
+        config["region"] = region
+    return S3Store(bucket, config=config, credential_provider=_credentials())
+
+
+@functools.cache
+def _credentials() -> Boto3CredentialProvider | None:
+    try:
+        # boto3 renews what is valid for less than a quarter of an hour: what it says lasts so long.
+        return Boto3CredentialProvider(ttl=timedelta(minutes=10))
+    except ValueError:
+        return None
 
 
 def read_bytes(uri: str) -> bytes:

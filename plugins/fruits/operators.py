@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
-from fruits.claims import ClaimLostError, renew_claim
+from fruits.claims import ClaimLostError, check_promise, check_unspent, renew_claim
 from fruits.lifecycle import ask_to_end, create_cluster, emr_client
 from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
 from fruits.reports import write_report
-from fruits.run_facts import run_facts
+from fruits.run_facts import run_facts, task_states
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,7 +36,7 @@ class CreateClusterOperator(EmrCreateJobFlowOperator):
     operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(self, *, reserved: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(emr_conn_id=None, aws_conn_id=None, **kwargs)
+        super().__init__(emr_conn_id=None, aws_conn_id=None, deferrable=False, **kwargs)
         self.reserved = reserved
 
     def execute(self, context: Context) -> str:
@@ -43,6 +44,8 @@ class CreateClusterOperator(EmrCreateJobFlowOperator):
         settings = run_settings(context["params"])
         # A run that is marked failed or success has its teardown before this task is killed.
         renew_claim(settings.lake, self.reserved)
+        check_promise(settings.lake, self.reserved)
+        check_unspent(emr_client(settings.region), self.reserved)
         request, token = self.reserved["request"], self.reserved["token"]
         cluster_id = create_cluster(settings.region, request, token)
         try:
@@ -69,7 +72,11 @@ class ReportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what was reported."""
-        facts = run_facts(context["ti"], context["dag_run"])
-        report = write_report(facts, run_settings(context["params"]))
+        states = task_states(context["ti"])
+        if states.get("sense_changes") == "skipped":
+            raise AirflowSkipException("Nothing changed, so there is no batch to report.")
+        settings = run_settings(context["params"])
+        facts = run_facts(context["ti"], context["dag_run"], states, settings.lake)
+        report = write_report(facts, settings)
         tell_report(context, facts.batch)
         return report

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from airflow.sdk import Param
 
 from fruits.costs import read_prices
-from fruits.settings import Market, Refit, Settings, load_settings
+from fruits.settings import Market, Refit, Settings, SettingsError, load_settings
 
 BACKBONES = ["MobileNetV2", "MobileNet", "MobileNetV3Large", "EfficientNetB0", "ResNet50"]
 
@@ -36,7 +37,8 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             type="integer",
             minimum=1,
             title="Most images",
-            description="The oldest images come first; the rest waits for the next run.",
+            description="The oldest images come first; the rest waits for the next run, and so do "
+            "those that are not expected to end within the longest life.",
             section="What comes in",
         ),
         "confirm_removals": Param(
@@ -45,6 +47,16 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
             title="Confirm removals",
             description=f"Remove the rows of missing images even if they are more than "
             f"{settings.max_removed_share:.0%} of the rows under the prefix.",
+            section="What comes in",
+        ),
+        "max_quarantine_share": Param(
+            settings.max_quarantine_share,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Most broken",
+            description="A batch of which a larger share cannot be decoded fails before any of it "
+            f"is committed: 0 to 1. {settings.quarantine_allowance} images never fail one.",
             section="What comes in",
         ),
         # These two are for one run: as a setting they would be for every night.
@@ -152,6 +164,20 @@ def ingestion_params(settings: Settings) -> dict[str, Param]:
 def run_settings(params: Mapping[str, Any]) -> Settings:
     """Return the settings of one run: the environment's, overridden by the run's *params*.
 
-    Raises SettingsError, one line that names what is wrong.
+    Airflow takes more from whoever triggers than the form has; the month's cap, for one, is not
+    theirs to raise. Raises SettingsError, one line that names what is wrong.
     """
+    foreign = {name: f"{name!r} is no field of the form" for name in set(params) - _fields()}
+    if foreign:
+        raise SettingsError(
+            f"What the run was triggered with is wrong: {'; '.join(sorted(foreign.values()))}.",
+            "Leave it out of the run's conf: what the form does not have is set for all runs "
+            "(docs/settings.md).",
+            wrong=foreign,
+        )
     return load_settings(**params)
+
+
+@cache
+def _fields() -> frozenset[str]:
+    return frozenset(ingestion_params(Settings.model_construct()))

@@ -11,10 +11,17 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from fruits.errors import NoFeaturesError
-from fruits.lake import LakeFile, data_files, equals, newest_version, open_table
+from fruits.lake import (
+    LakeFile,
+    data_files,
+    equals,
+    newest_version,
+    open_table,
+    scan_files,
+)
 from fruits.objects import upload, write_json
 from fruits.scratch import Scratch, scratch
-from fruits.versions import load_featurized_and_projected
+from fruits.versions import least_images, load_featurized_and_projected
 
 IMAGES = pa.schema([("image_key", pa.string()), ("etag", pa.string())])
 BATCH_ROWS = 65_536
@@ -44,24 +51,36 @@ class PcaInput:
     current: CurrentVersion | None
 
 
+def is_reducible(catalog: Catalog, feature_model: str) -> bool:
+    """Say whether enough images have features of *feature_model* for a PCA step."""
+    files = scan_files(open_table("features", catalog), equals("feature_model", feature_model))
+    least = least_images(open_table("components", catalog), feature_model)
+    return sum(file.record_count for file in files) >= least
+
+
+def no_features(feature_model: str) -> NoFeaturesError:
+    """Return the error that says that there is nothing to reduce."""
+    return NoFeaturesError(
+        f"Too few images have features of {feature_model}: there is nothing to reduce.",
+        "A first PCA takes two: put more images into the bucket.",
+        feature_model=feature_model,
+    )
+
+
 def write_pca_input(catalog: Catalog, feature_model: str, models: str, folder: str) -> PcaInput:
     """Write features.json into *folder*: all committed features of *feature_model*.
 
     It names the newest version of that feature model, which lies under *models*, and beside it
     `missing.parquet` lists the images that have no components of that version.
 
-    NoFeaturesError if there are no features. The step reads the files as plain Parquet: a file of
+    NoFeaturesError if no image has features. The step reads the files as plain Parquet: a file of
     the partitioned table holds one feature model only.
     """
     table = open_table("features", catalog)
     snapshot = table.current_snapshot()
     files = data_files(table, equals("feature_model", feature_model)) if snapshot else []
     if not snapshot or not files:
-        raise NoFeaturesError(
-            f"No features of {feature_model} are committed.",
-            "Featurize some images with this feature model first.",
-            feature_model=feature_model,
-        )
+        raise no_features(feature_model)
     current = _current(catalog, table, feature_model, models, folder)
     pca_input = PcaInput(snapshot.snapshot_id, feature_model, tuple(files), current)
     content: dict[str, Any] = asdict(pca_input)

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from fruits.costs import TABLE, Price
 from fruits.errors import FruitsError
+from fruits.lifecycle import PATIENT
 from fruits.objects import answer_time
 
 # The API's one endpoint in the EU; it knows the prices of all regions.
@@ -245,8 +246,7 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    patient = Config(retries={"mode": "adaptive", "max_attempts": 10})
-    return boto3.client("pricing", region_name=ENDPOINT_REGION, config=patient)
+    return boto3.client("pricing", region_name=ENDPOINT_REGION, config=Config(**PATIENT))
 
 
 if __name__ == "__main__":

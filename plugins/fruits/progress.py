@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from fruits.errors import MissingObjectError
@@ -24,10 +25,24 @@ def describe_progress(work: str) -> str | None:
     return f"{progress['done']}/{progress['total']} images, {rate:.0f}/s{left}"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed, in its own words; *lasting* says that it would fail again."""
+
+    cause: str
+    lasting: bool
+
+
+def read_failure(work: str) -> Failure | None:
+    """Return why the step failed; None if it could not say."""
+    failure = _read(f"{work}/failure.json")
+    return Failure(failure["cause"], failure.get("lasting", False)) if failure else None
+
+
 def describe_failure(work: str) -> str | None:
     """Return why the step failed, in its own words; None if it could not say."""
-    failure = _read(f"{work}/failure.json")
-    return str(failure["cause"]) if failure else None
+    failure = read_failure(work)
+    return failure.cause if failure else None
 
 
 def _read(uri: str) -> dict[str, Any] | None:

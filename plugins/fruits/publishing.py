@@ -23,7 +23,13 @@ from fruits.code_archive import publish_code
 from fruits.errors import FruitsError
 from fruits.settings import Settings, load_settings
 from fruits.staging import stage_jobs
-from fruits.weights import Weights, WeightsError, publish_weights, resolve_weights
+from fruits.weights import (
+    Weights,
+    WeightsError,
+    publish_command,
+    publish_weights,
+    resolve_weights,
+)
 from fruits.wheelhouse import LOCKS, download_wheels, upload_wheels, wheelhouse_uri
 
 log = logging.getLogger(__name__)
@@ -51,7 +57,7 @@ def _pinned_weights(settings: Settings, sha256: str) -> Weights:
     if settings.weights in ("auto", "published", "seeded"):
         raise WeightsError(
             f"FRUITS_WEIGHTS is {settings.weights!r}, which names no weights to publish.",
-            "Give a weights file, or imagenet: make aws-publish WEIGHTS=...",
+            f"Give a weights file, or imagenet: {publish_command(settings.backbone)}",
         )
     weights = resolve_weights(
         settings.backbone, settings.weights, settings.cache_folder, settings.lake
@@ -59,7 +65,8 @@ def _pinned_weights(settings: Settings, sha256: str) -> Weights:
     if weights.source == "imagenet" and not sha256:
         raise WeightsError(
             f"The ImageNet weights that Keras downloaded have SHA-256 {weights.sha256}.",
-            f"If that is what you expect, pin it: make aws-publish WEIGHTS_SHA256={weights.sha256}",
+            "If that is what you expect, pin it: "
+            f"{publish_command(settings.backbone, 'imagenet')} WEIGHTS_SHA256={weights.sha256}",
         )
     if sha256 and weights.sha256 != sha256:
         raise WeightsError(

@@ -14,6 +14,12 @@ log = logging.getLogger(__name__)
 
 PCA_TOLD = ("fitted", "reason", "projected", "quality")
 FAILED = ("failed", "upstream_failed")
+# What sense_changes may ask for, and the task that says that it is done.
+COMMITS = {
+    "remove": "commit_removals",
+    "featurize": "commit_features",
+    "reduce": "commit_components",
+}
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,29 @@ class RunFacts:
         return sorted(task for task, state in self.states.items() if state == "failed")
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether something that was sensed is not committed.
+
+        No task need have failed: when a run is marked failed while one waits for its retry, Airflow
+        skips them.
+        """
+        wanted = dict(self.answer("sense_changes"))
+        if self.answer("commit_features").get("reducible") is False:
+            wanted.pop("reduce", None)
+        asked = (task for wish, task in COMMITS.items() if wanted.get(wish))
+        return any(self.states.get(task) != "success" for task in asked)
+
+    @property
+    def is_marked_success(self) -> bool:
+        """Whether a task has succeeded without an answer: by a mark, its own or that of its run."""
+        succeeded = (task for task, state in self.states.items() if state == "success")
+        return any(task in self.answers and self.answers[task] is None for task in succeeded)
+
+    @property
     def outcome(self) -> str:
         """``success`` or ``failed``."""
-        return "failed" if any(state in FAILED for state in self.states.values()) else "success"
+        failed = any(state in FAILED for state in self.states.values())
+        return "failed" if failed or self.is_unfinished else "success"
 
 
 def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any]:
@@ -72,7 +98,9 @@ def run_row(facts: RunFacts, settings: Settings, now: datetime) -> dict[str, Any
         "model_version": fitted.get("model_version"),
         "k": fitted.get("k"),
         "explained_variance_kept": fitted.get("explained_variance_kept"),
-        "cluster_id": facts.answers.get("create_cluster"),
+        # A run that was stopped right after RunJobFlow does not know it; its teardown does.
+        "cluster_id": facts.answers.get("create_cluster")
+        or next(iter(ended.get("clusters") or []), None),
         "cluster_seconds": ended.get("seconds"),
         "added_bytes": found.get("added_bytes"),
         "engine": settings.engine.value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
-from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from fruits.errors import LASTING, FruitsError
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 class TransientFailures(ExceptionRetryPolicy):
     """Fails at once on what cannot pass by itself; leaves all else to *retries*.
 
-    That is a FruitsError, unless it is transient, an answer of AWS in LASTING, and a call that has
-    no credentials or is not one that AWS knows. Airflow's rules match classes. Missing was: an
-    error that says itself whether it may pass, as that of a step does, which has a second try on
-    the same cluster or has not.
+    That is a FruitsError, unless it is transient, an answer of AWS in LASTING, and a call that is
+    not one that AWS knows. (Credentials that are not found may pass: a machine's come from a
+    service that may be slow.) Airflow's rules match classes. Missing was: an error that says itself
+    whether it may pass, as that of a step does, which has a second try on the same cluster or has
+    not.
     """
 
     def __init__(self) -> None:
-        final = (FruitsError, NoCredentialsError, ParamValidationError)
+        final = (FruitsError, ParamValidationError)
         super().__init__(
             rules=[RetryRule(kind, RetryAction.FAIL, reason="cannot pass") for kind in final]
         )

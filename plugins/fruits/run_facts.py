@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowSkipException
-
 from fruits.batches import batch_id
 from fruits.reports import RunFacts
 
 ANSWERS = (
     "sense_changes",
     "commit_removals",
+    "stage_jobs",
     "reserve_cluster",
     "create_cluster",
+    "await_cluster",
     "featurize",
     "commit_features",
     "pca",
@@ -25,10 +25,25 @@ ANSWERS = (
 BYSTANDERS = ("report", "watcher")
 
 
-def failed_tasks(ti: Any) -> list[str]:
-    """Return the tasks of the run that failed, not those that did not begin because of it."""
+def trouble(ti: Any, dag_run: Any, lake: str) -> str | None:
+    """Return why the run is no success, although the tasks that always run succeeded; or None."""
+    states = task_states(ti)
+    failed = sorted(task for task, state in states.items() if state == "failed")
+    if failed:
+        return f"Look at the logs of what failed: {', '.join(failed)}."
+    facts = run_facts(ti, dag_run, states, lake)
+    if facts.is_unfinished and not facts.is_marked_success:
+        return (
+            "The run was stopped before all that it had found was committed. Clear the first task "
+            "that was skipped with its downstream tasks, or leave the rest to the next run."
+        )
+    return None
+
+
+def task_states(ti: Any) -> dict[str, str]:
+    """Return the state of each task of the run, by task id."""
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
-    return sorted(task for task, state in states.items() if str(state) == "failed")
+    return {task: str(state) for task, state in states.items()}
 
 
 def run_at_work(ti: Any) -> str | None:
@@ -58,16 +73,13 @@ def at_work(states: Mapping[str, Any]) -> bool:
     return sensed == "success" and last not in over
 
 
-def run_facts(ti: Any, dag_run: Any) -> RunFacts:
-    """Return the states and answers of the run's tasks; skip if there was nothing to report."""
-    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id])[ti.run_id]
-    if states.get("sense_changes") == "skipped":
-        raise AirflowSkipException("Nothing changed, so there is no batch to report.")
+def run_facts(ti: Any, dag_run: Any, states: Mapping[str, str], lake: str) -> RunFacts:
+    """Return the *states* and answers of the run's tasks, without the bystanders'."""
     return RunFacts(
-        batch=batch_id(dag_run.run_after, dag_run.run_id),
+        batch=batch_id(dag_run.run_after, dag_run.run_id, lake),
         run_id=dag_run.run_id,
         run_after=dag_run.run_after,
         started_at=dag_run.start_date,
-        states={task: str(state) for task, state in states.items() if task not in BYSTANDERS},
+        states={task: its for task, its in states.items() if task not in BYSTANDERS},
         answers={task: ti.xcom_pull(task_ids=task) for task in ANSWERS},
     )

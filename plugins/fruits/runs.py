@@ -7,9 +7,6 @@ reason it remembers only its last snapshots; nobody asks what it was like last y
 
 from __future__ import annotations
 
-import logging
-import random
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -17,15 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.table import Table
 
-from fruits.errors import CommitConflictError
+from fruits.contests import win
 from fruits.lake import SCHEMAS, ensure_tables, open_catalog, open_table
 
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 5
 SNAPSHOTS_KEPT = 20
 
 
@@ -41,21 +34,7 @@ def record_runs(rows: Sequence[dict[str, Any]]) -> None:
     """Write the rows of several batches at once, each as `record_run` does."""
     catalog = open_catalog()
     ensure_tables(catalog)
-    for attempt in range(ATTEMPTS):
-        table = _with_every_column(open_table("runs", catalog))
-        try:
-            _write(table, rows)
-        except (CommitFailedException, ValidationException) as error:
-            log.info("Another run wrote its row first (attempt %d): %s", attempt, error)
-            time.sleep(random.uniform(0.2, 0.4 * (attempt + 1)))  # noqa: S311
-        else:
-            return
-    raise CommitConflictError(
-        f"Other runs changed the table runs before each of {ATTEMPTS} attempts to write a row.",
-        "Clear this task.",
-        table="runs",
-        attempts=ATTEMPTS,
-    )
+    win("runs", lambda: _write(_with_every_column(open_table("runs", catalog)), rows))
 
 
 def read_runs(catalog: Catalog, *columns: str) -> pa.Table:

@@ -12,6 +12,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from fruits.gathering import grouped
+
 MEMORY_LIMIT = "1GB"
 EXAMPLES = 10
 ROWS_PER_INSERT = 200_000  # a smaller insert costs more than its rows
@@ -54,7 +56,7 @@ class Scratch:
         self, table: str, select: str, batches: Iterable[pa.RecordBatch], *parameters: object
     ) -> None:
         """Insert all *batches*, some at a time, so that they are never all in memory."""
-        for rows in grouped(batches):
+        for rows in grouped(batches, ROWS_PER_INSERT):
             self.insert(table, select, rows, *parameters)
 
     def examples(self, relation: str) -> tuple[int, tuple[str, ...]]:
@@ -62,18 +64,6 @@ class Scratch:
         count = self.value(f"SELECT count(*) FROM {relation}")
         keys = self.rows(f"SELECT image_key FROM {relation} ORDER BY image_key LIMIT {EXAMPLES}")
         return count, tuple(key for (key,) in keys)
-
-
-def grouped(batches: Iterable[pa.RecordBatch], rows: int = ROWS_PER_INSERT) -> Iterator[pa.Table]:
-    """Yield the same rows in tables of at least *rows* rows, but for the last."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(waiting.num_rows for waiting in held) >= rows:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from airflow.sdk.exceptions import (
 from fruits import ingestion
 from fruits.batches import Attempt, Batch, batch_id
 from fruits.claims import keep_claim, renew_claim
-from fruits.lifecycle import check_alive, cluster_age, end_duplicates
+from fruits.errors import NoFeaturesError
+from fruits.lifecycle import PATIENT, check_alive, cluster_age, end_duplicates
 from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
-from fruits.progress import describe_failure, describe_progress
+from fruits.progress import describe_progress, read_failure
 from fruits.run_facts import run_at_work
 from fruits.step_runs import (
     FAILED,
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 # Airflow measures a sensor's timeout with the clocks of its workers, which jump. How old a cluster
 # is, EMR's tells.
 NEVER = timedelta(days=365)
-# What only looks, and cancelling, may be sent again.
-PATIENT = {"retries": {"mode": "adaptive", "max_attempts": 10}}
 
 
 class ChangesSensor(BaseSensorOperator):
@@ -78,7 +77,7 @@ class ChangesSensor(BaseSensorOperator):
             self.log.info("Run %s is at work: this one waits until it is over", self._waits_for)
             return PokeReturnValue(False)
         settings = run_settings(context["params"])
-        batch = batch_id(run.run_after, run.run_id)
+        batch = batch_id(run.run_after, run.run_id, settings.lake)
         found = ingestion.sense_changes(settings, batch, run.run_id)
         something = found["reduce"] or found["remove"]
         if something:
@@ -98,6 +97,11 @@ class ChangesSensor(BaseSensorOperator):
                     "this task when it is over, or leave the images to the next run."
                 ) from window
             raise AirflowSkipException(f"Nothing changed in {self.timeout:.0f} s.") from window
+
+
+# The provider's triggers renew no lease, and that of a cluster waits for its end: we do not defer,
+# whatever Airflow's `[operators] default_deferrable` says.
+WAITS: dict[str, Any] = {"botocore_config": PATIENT, "aws_conn_id": None, "deferrable": False}
 
 
 class Waiting:
@@ -136,15 +140,16 @@ class ClusterSensor(Waiting, EmrJobFlowSensor):
     operator_extra_links = EMR_LINKS  # type: ignore[assignment]
 
     def __init__(self, *, reserved: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(botocore_config=PATIENT, aws_conn_id=None, **kwargs)
+        super().__init__(**WAITS, **kwargs)
         self.reserved = reserved
 
     def execute(self, context: Context) -> Any:
-        """Look until the cluster takes steps."""
+        """Look until the cluster takes steps, and return its id."""
         settings = run_settings(context["params"])
         tell_cluster(context, settings.region, settings.lake, self.job_flow_id)
         self.timeout = NEVER.total_seconds()
-        return super().execute(context)
+        super().execute(context)
+        return self.job_flow_id
 
     def poke(self, context: Context) -> bool:
         """Look once."""
@@ -173,10 +178,12 @@ class StepSensor(Waiting, EmrStepSensor):
     *step* is featurize or pca; *build_step* is called with the run's settings, the staged URIs, the
     attempt and the feature model, and returns the StepConfig. *found*, *staged* and *reserved* are
     what sense_changes, stage_jobs and reserve_cluster returned; the task is skipped unless *found*
-    says yes under the name *wanted_by*. Each attempt writes to folders of its own.
+    says yes under the name *wanted_by*, and pca also where no image has features. Each attempt
+    writes to folders of its own.
 
-    A failed step is tried once more on the same cluster, by the task's retry. Not the *last* one:
-    when it has been added, the cluster is told to end itself after it.
+    A failed step is tried once more on the same cluster, by the task's retry, unless it says that
+    it would fail again. Not the *last* one: when it has been added, the cluster is told to end
+    itself after it.
 
     It waits until the cluster reaches its cap. A wait that gives up cancels the step, so that it
     does not run on unwatched. A task that is killed cancels nothing: Airflow does not tell a
@@ -206,7 +213,7 @@ class StepSensor(Waiting, EmrStepSensor):
         last: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(step_id="", botocore_config=PATIENT, aws_conn_id=None, **kwargs)
+        super().__init__(step_id="", **WAITS, **kwargs)
         self.step, self.wanted_by, self.build_step = step, wanted_by, build_step
         self.found, self.staged, self.reserved = found, staged, reserved
         self.last = last
@@ -220,7 +227,11 @@ class StepSensor(Waiting, EmrStepSensor):
         settings = run_settings(context["params"])
         self.timeout = NEVER.total_seconds()
         # Where a look is a process of its own, one that failed since the last is for `poke` to see.
-        self._adopt_or_add(settings, waited=context.get("task_reschedule_count", 0) > 0)
+        waited = context.get("task_reschedule_count", 0) > 0
+        try:
+            self._adopt_or_add(settings, waited=waited)
+        except NoFeaturesError as nothing:
+            raise AirflowSkipException(nothing.what) from nothing
         tell_cluster(context, settings.region, settings.lake, self.job_flow_id, self.step_id)
         try:
             super().execute(context)
@@ -289,8 +300,9 @@ class StepSensor(Waiting, EmrStepSensor):
 
     def _failure(self, step: StepTypeDef, work: str) -> StepFailedError:
         """Return why the step failed, and what comes next."""
-        again = self.number < self.tries
-        cause = describe_failure(work)
+        told = read_failure(work)
+        again = self.number < self.tries and not (told and told.lasting)
+        cause = told.cause if told else None
         failure = step_failed(self.hook.conn, self.job_flow_id, step, cause, transient=again)
         failure.way_out += (
             ". A retry of this task tries the step once more, on the same cluster."

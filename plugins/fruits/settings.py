@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fruits.costs import UnknownPriceError, read_prices
@@ -19,6 +20,9 @@ from fruits.errors import FruitsError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+log = logging.getLogger(__name__)
+
+GUARDED = ("region", "lake_uri")  # what the watchdog cannot do without
 # Regions of AWS whose data centres stand in the European Union: London (eu-west-2) and Zurich
 # (eu-central-2) do not.
 EU_REGIONS = {
@@ -88,6 +92,8 @@ POLLS_PER_IDLE = 3
 BACKBONE = r"^[A-Z]\w+$"
 S3Uri = Annotated[str, AfterValidator(_s3_uri)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# FRUITS_NAME= in a file of settings.
+MayBeEmpty = BeforeValidator(lambda value: None if value == "" else value)
 
 
 class Settings(BaseSettings):
@@ -111,8 +117,8 @@ class Settings(BaseSettings):
     )
     cache_folder: Path = Field(
         Path.home() / ".cache" / "fruits",
-        description="Folder of this machine for weights, and for what is known of them: hash, "
-        "feature model.",
+        description="Folder of this machine for made-up weights, exported networks, and what is "
+        "known of weights: hash, feature model.",
     )
 
     # What is computed.
@@ -128,19 +134,19 @@ class Settings(BaseSettings):
         "published (by make aws-publish), seeded (made up), or auto: imagenet where it can be had, "
         "else seeded; for trials only.",
     )
-    reprocess: str | None = Field(
+    reprocess: Annotated[str | None, MayBeEmpty] = Field(
         None,
         pattern=BACKBONE,
-        description="For one run of make batch; a field of the trigger form: featurize every image "
+        description="For one run from a shell (in Airflow the form alone): featurize every image "
         "with this Keras application, beside the current tables (docs/reprocess.md).",
     )
     retry_quarantined: bool = Field(
         False,
-        description="For one run of make batch; a field of the trigger form: try the images in "
+        description="For one run from a shell (in Airflow the form alone): try the images in "
         "quarantine again.",
     )
     engine: Engine = Field(Engine.LITERT, description="What runs the network.")
-    k: int | None = Field(
+    k: Annotated[int | None, MayBeEmpty] = Field(
         None, ge=1, description="Number of components; empty: chosen by the variance target."
     )
     variance_target: float = Field(
@@ -164,10 +170,18 @@ class Settings(BaseSettings):
 
     # Guards of the data.
     max_images_per_run: int = Field(
-        1_000_000, ge=1, description="The most images of one batch, the oldest first."
+        1_000_000,
+        ge=1,
+        description="The most images of one batch, the oldest first; fewer where so many are not "
+        "expected to end within FRUITS_CAP_MINUTES.",
     )
     max_quarantine_share: Share = Field(
-        0.05, description="A batch with a larger share of undecodable images fails."
+        0.05,
+        description="A batch with a larger share of undecodable images fails, if they are "
+        "more than FRUITS_QUARANTINE_ALLOWANCE.",
+    )
+    quarantine_allowance: int = Field(
+        5, ge=0, description="So many undecodable images never fail a batch, whatever their share."
     )
     max_removed_share: Share = Field(
         0.10, description="Removing a larger share of the rows under the prefix needs confirming."
@@ -193,7 +207,7 @@ class Settings(BaseSettings):
     # The cluster.
     release_label: str = Field(
         "emr-spark-8.1.0",
-        pattern=r"^emr-(spark-)?\d+\.\d+\.\d+$",
+        pattern=r"^emr-(7\.\d+|spark-8\.[01])\.\d+$",
         description="EMR release with Spark 3.5 to 4.1 and Python 3.11: emr-7.13.0, "
         "emr-spark-8.0.0, emr-spark-8.1.0.",
     )
@@ -204,7 +218,11 @@ class Settings(BaseSettings):
     )
     market: Market = Field(Market.ON_DEMAND, description="How the worker nodes are bought.")
     cap_minutes: int = Field(
-        120, ge=1, le=24 * 60, description="The longest that a cluster may live, in minutes."
+        120,
+        ge=1,
+        le=24 * 60,
+        description="The longest that a cluster may live, in minutes; a batch is cut to what is "
+        "expected to end in three quarters of it.",
     )
     cap_money: float = Field(
         5.0, gt=0, description="The most that one cluster may cost at the worst, in USD."
@@ -240,6 +258,13 @@ class Settings(BaseSettings):
     )
     service_role: str = Field("EMR_DefaultRole_V2", description="Role of the EMR service.")
     instance_profile: str = Field("EMR_EC2_DefaultRole", description="Role of the nodes.")
+    alert_topic: str | None = Field(
+        None,
+        pattern=r"^(arn:[\w-]+:sns:[\w-]+:\d{12}:[\w-]+)?$",
+        description="ARN of the SNS topic of the region that is told of red runs, failed looks of "
+        "the watchdog, failed nights of the retention, and clusters that had to be ended; empty: "
+        "nobody is told.",
+    )
     ready_minutes: float = Field(
         30, gt=0, le=24 * 60, description="How long a run waits for its cluster to take steps."
     )
@@ -247,7 +272,11 @@ class Settings(BaseSettings):
         30, gt=0, le=240, description="A cluster that no task wants for these minutes is ended."
     )
     sense_minutes: int = Field(
-        120, ge=0, le=1380, description="How long a scheduled run waits for a change, in minutes."
+        120,
+        ge=0,
+        le=1380,
+        description="How long a scheduled run waits for a change, in minutes, and any run for "
+        "another that is at work.",
     )
     poll_seconds: float = Field(
         60,
@@ -297,6 +326,12 @@ class Settings(BaseSettings):
                 f"FRUITS_CAP_MONEY ({self.cap_money:g}) must be at most FRUITS_MONTH_CAP_MONEY "
                 f"({self.month_cap_money:g}), the cap of the whole month"
             )
+        # arn:aws:sns:<region>:<account>:<name>; the region is in the EU, and so the topic is, too.
+        if self.alert_topic and self.alert_topic.split(":")[3] != self.region:
+            yield (
+                f"FRUITS_ALERT_TOPIC ({self.alert_topic}) must be a topic of FRUITS_REGION "
+                f"({self.region}), where the roles may publish"
+            )
         groups = [
             self.primary_security_group,
             self.worker_security_group,
@@ -325,7 +360,8 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises SettingsError: one line that names every wrong setting, its value, and what is right.
     """
-    wrong = _misspelt()
+    # With another prefix it is not this environment's.
+    wrong = {} if "_env_prefix" in overrides else _misspelt()
     try:
         settings = Settings(**overrides)
         wrong |= _unpriced(settings)
@@ -338,6 +374,38 @@ def load_settings(**overrides: Any) -> Settings:
             wrong=wrong,
         )
     return settings
+
+
+def load_guard_settings() -> Settings:
+    """Return the environment's settings for the watchdog, which goes by GUARDED.
+
+    A slip in something else must not take the guard from clusters that live: all else is at its
+    default then, but for whom it tells, and the log says what is wrong. Raises SettingsError where
+    GUARDED itself is.
+    """
+    try:
+        return load_settings()
+    except SettingsError as error:
+        names = {f"FRUITS_{name}".upper() for name in GUARDED}
+        if names & {*error.wrong, *_meant().values()}:
+            raise
+        log.warning("The watchdog looks all the same: %s", error)
+        return _guard_settings("FRUITS_ALERT_TOPIC" in error.wrong)
+
+
+def _guard_settings(is_topic_wrong: bool) -> Settings:
+    """Return the defaults, but for GUARDED and the topic, unchecked: what is wrong is known.
+
+    A check of them all could refuse a lake for a default that nobody uses.
+    """
+    environment = {name.upper(): value for name, value in os.environ.items()}
+    fields = Settings.model_fields.items()
+    values = {name: field.get_default(call_default_factory=True) for name, field in fields}
+    for name in (*GUARDED, "alert_topic"):
+        values[name] = environment.get(f"FRUITS_{name}".upper()) or values[name]
+    if is_topic_wrong or f":sns:{values['region']}:" not in (values["alert_topic"] or ""):
+        values["alert_topic"] = None
+    return Settings.model_construct(**values)
 
 
 def _unpriced(settings: Settings) -> dict[str, str]:
@@ -353,16 +421,20 @@ def _unpriced(settings: Settings) -> dict[str, str]:
 
 
 def _misspelt() -> dict[str, str]:
-    """Return the variables that look like a setting and are none: they would be ignored."""
+    """Return what to say of variables that look like a setting and are none."""
+    return {
+        name: f"there is no setting {name}: is it {setting}?" for name, setting in _meant().items()
+    }
+
+
+def _meant() -> dict[str, str]:
+    """Return the variables that would be ignored, and the settings that they resemble."""
     known = [f"FRUITS_{name}".upper() for name in Settings.model_fields]
-    meant = {
+    return {
         name: close[0]
         for name in os.environ
         if name.startswith("FRUITS_") and name not in known
         if (close := get_close_matches(name, known, n=1, cutoff=0.85))
-    }
-    return {
-        name: f"there is no setting {name}: is it {setting}?" for name, setting in meant.items()
     }
 
 

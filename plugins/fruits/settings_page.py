@@ -16,9 +16,10 @@ HEAD = """\
 
 Each is an environment variable. Locally `make` sets what the local cloud needs; for containers
 they are in the file that `FRUITS_CLOUD` names; on AWS in `docker/aws.env`, made by `make
-aws-deploy`. The fields of the trigger form override them for one run. They are checked when a DAG
-is parsed and again when a run starts: a wrong one is named with its value and what would be
-right, before a cluster costs money. There is no other source: a connection or a Variable of
+aws-deploy`. Those with a name in the last column are fields of the trigger form, which overrides
+them for one run. They are checked when a DAG is parsed and again when a run starts: a wrong one is
+named with its value and what would be right, before a cluster costs money. (The watchdog goes on:
+it needs region and lake alone.) There is no other source: a connection or a Variable of
 Airflow would have to be asked for at every parse.
 
 AWS credentials are not settings: they are found where boto3 looks for them. Where the tables are is
@@ -26,26 +27,30 @@ PyIceberg's configuration (`PYICEBERG_CATALOG__FRUITS__*`), see [reading.md](rea
 
 *Made by `python -m fruits.settings_page`; a test compares it with the code.*
 
-| variable | default | allowed | what it is |
-|---|---|---|---|
+| variable | default | allowed | what it is | in the form |
+|---|---|---|---|---|
 """
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def settings_page() -> str:
     """Return the page as Markdown."""
-    schema = Settings.model_json_schema()
-    rows = (_row(name, one, schema) for name, one in schema["properties"].items())
+    from fruits.params import ingestion_params
+
+    schema, form = Settings.model_json_schema(), ingestion_params(Settings())
+    titles = {name: str(param.schema["title"]) for name, param in form.items()}
+    properties = schema["properties"].items()
+    rows = (_row(name, one, schema, titles.get(name, "")) for name, one in properties)
     return HEAD + "".join(rows)
 
 
-def _row(name: str, field: dict[str, Any], schema: dict[str, Any]) -> str:
+def _row(name: str, field: dict[str, Any], schema: dict[str, Any], title: str) -> str:
     default = "" if field.get("default") is None else f"`{field['default']}`"
     if name == "cache_folder":
         default = "`~/.cache/fruits`"
     allowed = ", ".join(_allowed(field, schema)).replace("|", "\\|")
     text = str(Settings.model_fields[name].description).replace("|", "\\|")
-    return f"| `FRUITS_{name.upper()}` | {default} | {allowed} | {text} |\n"
+    return f"| `FRUITS_{name.upper()}` | {default} | {allowed} | {text} | {title} |\n"
 
 
 def _allowed(field: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:

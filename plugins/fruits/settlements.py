@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import GENERATION_TAG, NODE_DISK_GB, TOKEN_TAG, cluster_name
 from fruits.costs import PriceTable, UnknownPriceError, Usage, spent
+from fruits.descriptions import tags_of
 from fruits.errors import FruitsError
 from fruits.ledger import Charge, Entry, settle
 from fruits.lifecycle import ENDED, lifetime, list_instances
@@ -54,7 +55,7 @@ def settle_entries(
         clusters = found[entry.token]
         if any(cluster["Status"]["State"] not in ENDED for cluster in clusters):
             continue
-        own = [one for one in clusters if _tags(one).get(GENERATION_TAG) == str(entry.generation)]
+        own = [one for one in clusters if tags_of(one).get(GENERATION_TAG) == str(entry.generation)]
         try:
             charges = [
                 charge(cluster, list_instances(client, cluster["Id"]), prices) for cluster in own
@@ -91,7 +92,7 @@ def clusters_since(
     found: dict[str, list[ClusterTypeDef]] = {token: [] for token in tokens}
     for cluster_id in named:
         cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
-        if (token := _tags(cluster).get(TOKEN_TAG)) in found:
+        if (token := tags_of(cluster).get(TOKEN_TAG)) in found:
             found[token].append(cluster)
     return found
 
@@ -110,7 +111,3 @@ def charge(
         seconds = (timeline["EndDateTime"] - timeline["CreationDateTime"]).total_seconds()
         usages.append(Usage(instance["InstanceType"], seconds, NODE_DISK_GB))
     return Charge(cluster["Id"], round(lifetime(cluster), 1), round(spent(usages, prices), 4))
-
-
-def _tags(cluster: Mapping[str, Any]) -> dict[str, str]:
-    return {tag.get("Key", ""): tag.get("Value", "") for tag in cluster.get("Tags", [])}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fruits.descriptions import logs_of
 from fruits.errors import FruitsError
 from fruits.lifecycle import emr_client, wait
 
@@ -196,8 +197,8 @@ def step_failed(
     step_id, state = step["Id"], step["Status"]["State"]
     details = step["Status"].get("FailureDetails", {})
     reason = cause or details.get("Message") or details.get("Reason") or "EMR gives no reason"
-    log_uri = client.describe_cluster(ClusterId=cluster_id)["Cluster"].get("LogUri", "")
-    folder = f"{log_uri}{cluster_id}/steps/{step_id}/"
+    logs = logs_of(client.describe_cluster(ClusterId=cluster_id)["Cluster"])
+    folder = f"{logs}{cluster_id}/steps/{step_id}/"
     return StepFailedError(
         f"Step {step_id} of cluster {cluster_id} is {state}: {reason}.",
         f"Look at {folder}stderr.gz",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fruits.cluster_sizing import CAP_SHARE
 from fruits.wording import count, money, plural, share
 
 
@@ -59,21 +60,52 @@ def removed(rows: Mapping[str, int]) -> str:
     return f"Deleted the rows of images that are gone: {told}"
 
 
-def sized(sizing: Any, load: Any, settings: Any) -> Iterator[str]:
+def cut(room: Any, deferred: int, settings: Any) -> str:
+    """Tell that not all of what is new would end in time, how that is known, and what helps."""
+    return (
+        f"The batch was cut: with {plural(deferred, 'newer image')} it is not expected to end "
+        f"within {_planned(settings)} on {plural(room.workers, 'worker')} of "
+        f"{settings.worker_instance_type} at {_speed(room.speed)}. They are left for the next run. "
+        "To take more at once raise FRUITS_WORKERS, FRUITS_CAP_MINUTES, or FRUITS_CAP_MONEY where "
+        "it holds the workers down"
+    )
+
+
+def sized(sizing: Any, load: Any, settings: Any) -> str:
     """Tell how many workers were chosen, and from what."""
-    speed = sizing.speed
-    known = f"measured in {plural(speed.runs, 'batch', 'batches')}" if speed.runs else "assumed"
-    yield (
+    return (
         f"{plural(sizing.workers, 'worker')} of {settings.worker_instance_type} (of at most "
         f"{settings.workers}): {plural(load.images, 'image')} of {load.size_bytes / 1e6:,.0f} MB "
         f"are expected to take {sizing.seconds:.0f} s and the cluster to cost "
-        f"{money(sizing.amount, sizing.currency)}; {speed.rate:.0f} inferences/s per vCPU, {known}"
+        f"{money(sizing.amount, sizing.currency)}, at {_speed(sizing.speed)}"
     )
-    if not sizing.fits:
-        yield (
-            f"That may not end within the cap of {settings.cap_minutes} min: raise FRUITS_WORKERS, "
-            "the caps, or lower FRUITS_MAX_IMAGES_PER_RUN; what is not done stays for the next run"
+
+
+def too_long(room: Any, settings: Any) -> str:
+    """Tell that a batch may be cancelled at its cap, and what would help."""
+    if room.limit is None:
+        return (
+            f"Not even one image is expected to end within {_planned(settings)}, so the batch was "
+            "not cut. It may be cancelled at the cap with nothing committed: set "
+            f"FRUITS_CAP_MINUTES to {room.least_minutes} or more"
         )
+    return (
+        f"That is not expected to end within {_planned(settings)}, and may be cancelled with "
+        "nothing committed: raise FRUITS_WORKERS or the caps, or clear sense_changes, which cuts "
+        "the batch"
+    )
+
+
+def _planned(settings: Any) -> str:
+    return f"{CAP_SHARE:.0%} of the cap of {settings.cap_minutes} min"
+
+
+def _speed(speed: Any) -> str:
+    known = f"measured in {plural(speed.runs, 'batch', 'batches')}" if speed.runs else "assumed"
+    told = f"{speed.rate:.1f} inferences/s per vCPU, {known}"
+    if not speed.overdue:
+        return told
+    return f"{told} and lowered for {plural(speed.overdue, 'batch', 'batches')} not done in time"
 
 
 def reserved(entry: Any, month: float, cap: float, cap_minutes: int, arithmetic: str) -> str:

@@ -7,22 +7,19 @@ so a commit may be repeated after a crash, a lost answer or beside a twin: it ha
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.io.pyarrow import parquet_files_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from fruits.errors import CommitConflictError, CommittedFileError, DeletedFilesError
+from fruits.contests import LOST, win
+from fruits.errors import CommittedFileError, DeletedFilesError
 from fruits.lake import LakeFile, scan_files
 
 log = logging.getLogger(__name__)
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -89,35 +86,28 @@ def commit_once(table: Table, mark: Mark, plan: Callable[[Table], Swap]) -> Comm
     Data and properties go in one transaction. *plan* is called again when another writer was first,
     with the table as that writer left it. CommitConflictError after 5 attempts.
     """
+    return win(table.name()[-1], lambda: _commit_once(table, mark, plan))
+
+
+def _commit_once(table: Table, mark: Mark, plan: Callable[[Table], Swap]) -> Committed:
     name = table.name()[-1]
-    for attempt in range(ATTEMPTS):
+    table.refresh()
+    if snapshot := mark.find(table):
+        return committed(name, snapshot)
+    swap = plan(table)
+    if not swap.changes(table):
+        return committed(name, None)
+    try:
+        _commit(table, mark, swap)
+    except LOST:
+        raise
+    except Exception:
+        # The answer may be lost although the commit went through: only the table knows.
         table.refresh()
-        if snapshot := mark.find(table):
-            return committed(name, snapshot)
-        swap = plan(table)
-        if not swap.changes(table):
-            return committed(name, None)
-        try:
-            _commit(table, mark, swap)
-            return committed(name, mark.find(table))
-        except (CommitFailedException, ValidationException) as error:
-            log.warning("Another writer changed %s first (attempt %d): %s", name, attempt, error)
-            # Spreads writers. The floor lets a store's caches forget the files that PyIceberg just
-            # removed: rclone shows a folder as empty for 0.1 s after a removal through pyarrow.
-            time.sleep(random.uniform(0.2, 0.4 * (attempt + 1)))  # noqa: S311
-        except Exception:
-            # The answer may be lost although the commit went through: only the table knows.
-            table.refresh()
-            if not (snapshot := mark.find(table)):
-                raise
-            log.warning("The commit to %s went through although its answer was lost", name)
-            return committed(name, snapshot)
-    raise CommitConflictError(
-        f"Other writers changed {name} before each of {ATTEMPTS} attempts to commit.",
-        "Look for what else writes to the table, then clear this task.",
-        table=name,
-        attempts=ATTEMPTS,
-    )
+        if not (snapshot := mark.find(table)):
+            raise
+        log.warning("The commit to %s went through although its answer was lost", name)
+    return committed(name, mark.find(table))
 
 
 def to_data_files(table: Table, files: Iterable[LakeFile]) -> tuple[DataFile, ...]:

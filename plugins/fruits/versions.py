@@ -9,6 +9,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from fruits.lake import RETIRED_VERSIONS, equals, newest_version, open_table
+from fruits.manifests import load_manifest
 from fruits.scans import stream_rows
 from fruits.scratch import Scratch, scratch
 
@@ -52,14 +53,30 @@ def load_featurized_and_projected(
     space.run("CREATE TABLE missing AS FROM featurized ANTI JOIN projected USING (image_key, etag)")
 
 
-def components_are_behind(catalog: Catalog, feature_model: str) -> bool:
+def least_images(components: Table, feature_model: str) -> int:
+    """Return how many images have to have features for a PCA step: a first fit takes two."""
+    return 1 if newest_version(components, feature_model) else 2
+
+
+def components_are_behind(
+    catalog: Catalog, feature_model: str, manifest_uri: str | None = None
+) -> bool:
     """Say whether an image with features of *feature_model* has no components by its newest model.
 
     That is so after new features, and after a run that failed between its two commits. Deleted
-    images leave nothing behind: their components went with them.
+    images leave nothing behind: their components went with them, and those that a manifest lists as
+    removed are about to go. One image alone waits for a second: there is nothing to fit yet.
     """
     features, components = open_table("features", catalog), open_table("components", catalog)
     version = newest_version(components, feature_model) or ""
     with scratch() as space:
         load_featurized_and_projected(space, features, components, feature_model, version)
-        return bool(space.value("SELECT EXISTS (FROM missing)"))
+        if manifest_uri:
+            load_manifest(space, manifest_uri)
+            for images in ("featurized", "missing"):
+                gone = f"{images}.image_key = removed.image_key AND {images}.etag = removed.etag"
+                space.run(f"DELETE FROM {images} USING removed WHERE {gone}")
+        enough = space.value("SELECT count(*) FROM featurized") >= least_images(
+            components, feature_model
+        )
+        return enough and bool(space.value("SELECT EXISTS (FROM missing)"))

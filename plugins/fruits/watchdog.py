@@ -3,13 +3,14 @@
     python -m fruits.watchdog [--dry-run]
 
 It knows tags, leases and the ledger, no run and no database: of all live clusters it looks at those
-that carry our tag, and ends each whose lease is over, that is older than its cap, or that is not
-the newest of its token. It never touches a cluster without our tag. The clocks of EMR and S3 tell
-ages, not that of this machine. What cannot be read is no reason to end anything: a cluster whose
-lease is unreadable is kept until its cap, and the look fails at its end. (A neighbour's lake may be
-closed to us; its own watchdog looks at its leases.)
+that carry our tag, and ends each whose lease is over (or missing after a quarter of an hour), that
+is older than its cap, or that is not the newest of its token. It never touches a cluster without
+our tag. The clocks of EMR and S3 tell ages, not that of this machine. What cannot be read is no
+reason to end anything: a cluster whose lease is unreadable is kept until its cap, and the look
+fails at its end. (A neighbour's lake may be closed to us; its own watchdog looks at its leases.)
 
-What it found is written to the ledger. Where no run is left to do it, it settles what they cost.
+What it found, and that it has looked, is written to the ledger. Where no run is left to do it, it
+settles what they cost.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG
+from fruits.clusters import GENERATION_TAG, TOKEN_TAG, cap_in
 from fruits.costs import read_prices
+from fruits.descriptions import age_in, lake_of, tags_of
 from fruits.errors import FruitsError
 from fruits.lifecycle import LIVE, ask_to_end, emr_client
-from fruits.settings import Settings, SettingsError, load_settings
+from fruits.settings import Settings, SettingsError, load_guard_settings
 from fruits.verdicts import GRACE, Sighting, Verdict, judge
 
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
-    from mypy_boto3_emr.type_defs import ClusterTypeDef
 
     from fruits.leases import Lease
     from fruits.ledger import Entry
@@ -43,10 +44,10 @@ LONGEST_CAP = timedelta(minutes=1440)
 
 
 class WatchdogError(FruitsError):
-    """Something could not be looked at or ended; fields: terminated, problems."""
+    """Something could not be looked at or ended; fields: found, as `watch` returns it, problems."""
 
     transient = True
-    terminated: tuple[str, ...]
+    found: dict[str, Any]
     problems: tuple[str, ...]
 
 
@@ -56,6 +57,8 @@ def watch(settings: Settings, *, dry_run: bool = False) -> dict[str, Any]:
     With *dry_run* nothing is ended or written. Raises WatchdogError, after everything that can be
     done is done, if something could not be read, ended or written down.
     """
+    from fruits.looks import remember_look
+
     client = emr_client(settings.region)
     problems: list[str] = []
     sightings = _look(client, settings.lake, problems)
@@ -79,11 +82,13 @@ def watch(settings: Settings, *, dry_run: bool = False) -> dict[str, Any]:
             found["settled"] = _keep_ledger(client, settings, sightings)
         with _noted("the findings could not be written down", problems):
             _write_down(settings.lake, found)
+        with _noted("the look could not be written down", problems):
+            remember_look(settings.lake, problems)
     if problems:
         raise WatchdogError(
             f"{len(problems)} things could not be guarded: {'; '.join(problems)}.",
             "Until the cause is repaired, the clusters' own timers and idle limits alone end them.",
-            terminated=tuple(found["terminated"]),
+            found=found,
             problems=tuple(problems),
         )
     return found
@@ -103,21 +108,18 @@ def _look(client: EMRClient, lake: str, problems: list[str]) -> list[Sighting]:
 
 
 def _sight(client: EMRClient, cluster_id: str, lake: str) -> Sighting | None:
-    from fruits.objects import answer_time
-
     answer = client.describe_cluster(ClusterId=cluster_id)
     cluster = answer["Cluster"]
-    tags = {tag.get("Key", ""): tag.get("Value", "") for tag in cluster.get("Tags", [])}
+    tags = tags_of(cluster)
     if not tags.get(TOKEN_TAG):
         return None
-    created, its_lake = cluster["Status"]["Timeline"]["CreationDateTime"], _lake_of(cluster, lake)
+    its_lake = lake_of(cluster) or lake  # another deployment's keeps other leases
     lease, unreadable = _lease(its_lake, tags[TOKEN_TAG])
     return Sighting(
         cluster_id=cluster_id,
         token=tags[TOKEN_TAG],
-        created=created,
-        # The answer's date has no fractions of a second, the creation has.
-        age=max(answer_time(answer) - created, timedelta(0)),
+        created=cluster["Status"]["Timeline"]["CreationDateTime"],
+        age=age_in(answer),
         cap=_cap(tags),
         generation=tags.get(GENERATION_TAG, ""),
         lake=its_lake,
@@ -134,20 +136,13 @@ def _lease(lake: str, token: str) -> tuple[Lease | None, str]:
 
     try:
         return read_lease(lake, token), ""
-    except (BotoCoreError, ClientError, ValueError, TypeError, KeyError) as error:
+    except (BotoCoreError, ClientError, FruitsError, ValueError) as error:
         return None, f"{type(error).__name__} {error}"
 
 
-def _lake_of(cluster: ClusterTypeDef, default: str) -> str:
-    """Return the lake of the deployment that made the cluster: another one's keeps other leases."""
-    # EMR gives the scheme back as s3n.
-    path, found, _ = cluster.get("LogUri", "").partition("://")[2].rpartition("/logs")
-    return f"s3://{path}" if found else default
-
-
 def _cap(tags: Mapping[str, str]) -> timedelta:
-    minutes = tags.get(CAP_TAG, "")
-    return min(timedelta(minutes=int(minutes)), LONGEST_CAP) if minutes.isdecimal() else LONGEST_CAP
+    cap = cap_in(tags)
+    return LONGEST_CAP if cap is None else min(cap, LONGEST_CAP)
 
 
 def _end(client: EMRClient, verdict: Verdict, problems: list[str]) -> bool:
@@ -253,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
     try:
-        found = watch(load_settings(), dry_run=options.dry_run)
+        found = watch(load_guard_settings(), dry_run=options.dry_run)
     except (WatchdogError, SettingsError, BotoCoreError, ClientError) as error:
         log.warning("%s", error)
         return 1

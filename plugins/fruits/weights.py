@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fruits.errors import FruitsError, MissingObjectError
+from fruits.exporters import run_exporter
 from fruits.job_package import EXPORT_NETWORK, package_hash
 
 log = logging.getLogger(__name__)
@@ -90,6 +88,11 @@ def published_weights(backbone: str, lake: str) -> Weights | None:
     return Weights(**{name: about[name] for name in about if name != "jobs"}) if about else None
 
 
+def publish_command(backbone: str, weights: str = "...") -> str:
+    """Return what puts *weights* of *backbone* into the stack's lake: it may not be the default."""
+    return f"FRUITS_BACKBONE={backbone} make aws-publish WEIGHTS={weights}"
+
+
 def _about_published(backbone: str, lake: str) -> dict[str, Any] | None:
     from fruits.objects import read_json
 
@@ -104,13 +107,13 @@ def _published(backbone: str, lake: str) -> Weights:
     if about is None:
         raise WeightsError(
             f"No weights of {backbone} were published into {lake}.",
-            f"FRUITS_BACKBONE={backbone} make aws-publish WEIGHTS=... (a file, or imagenet)",
+            f"{publish_command(backbone)} (a file, or imagenet)",
         )
     # What computes features is part of their name: jobs and weights are published together.
     if about.pop("jobs") != package_hash():
         raise WeightsError(
             f"The weights of {backbone} in {lake} were published with other jobs than these.",
-            "Publish again from the version that runs: make aws-publish WEIGHTS=...",
+            f"Publish again from the version that runs: {publish_command(backbone)}",
         )
     return Weights(**about)
 
@@ -162,11 +165,4 @@ def _sha256(file: Path) -> str:
 
 
 def _run(*arguments: str) -> str:
-    # TensorFlow stays in its own process: it would cost each Airflow worker 500 MB for good.
-    command = [sys.executable, str(EXPORT_NETWORK), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(EXPORT_NETWORK.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise WeightsError(lines[-1].removeprefix("export_network failed: "), "")
-    return done.stdout
+    return run_exporter(EXPORT_NETWORK, *arguments, failure=WeightsError)

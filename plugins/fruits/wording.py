@@ -44,6 +44,7 @@ def duration(length: float | timedelta | None) -> str:
     if length is None:
         return NOTHING
     seconds = round(length.total_seconds() if isinstance(length, timedelta) else length)
+    seconds = max(seconds, 0)  # two machines' clocks were compared
     if seconds < 60:
         return f"{seconds} s"
     minutes, seconds = divmod(seconds, 60)

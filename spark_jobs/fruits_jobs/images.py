@@ -90,20 +90,20 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
         raise UndecodableImage("empty", "the object has no bytes")
     with _hostile_bytes(), _open(data) as image:
         width, height = image.size
-        _refuse_size(width, height, max_pixels)
-        _refuse_scans(image, data)
         box = reduce_while_decoding(image)
+        _refuse_size(image, f"{width}x{height}", max_pixels)
+        _refuse_scans(image, data)
         needed = decoding_bytes(image, width, height)
         _refuse_memory(image, needed, max_pixels * PIXEL_BYTES)
         return _decode(image, box, width, height)
 
 
-def _refuse_size(width: int, height: int, limit: int) -> None:
-    if width * height > limit:
+def _refuse_size(image: ImageFile.ImageFile, size: str, limit: int) -> None:
+    pixels = image.width * image.height
+    if pixels > limit:
         raise UndecodableImage(
             "too_large",
-            f"{width}x{height} are {width * height / 1e6:.1f} megapixels,"
-            f" the limit is {limit / 1e6:.1f}",
+            f"{size} are {pixels / 1e6:.1f} megapixels to decode, the limit is {limit / 1e6:.1f}",
         )
 
 

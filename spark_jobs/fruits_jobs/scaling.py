@@ -8,6 +8,7 @@ import struct
 from PIL import Image, ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.MpoImagePlugin import MpoImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fruits_jobs.colours import to_rgb
@@ -99,10 +100,14 @@ def _is_interleaved(image: JpegImageFile) -> bool:
     file = image.fp
     if file is None:  # it is closed
         return False
-    end, length = file.tell(), 6 + 2 * image.layers  # of the header of the first scan
-    file.seek(max(0, end - length))
+    length = 6 + 2 * image.layers  # of the header of the first scan
+    at = file.tell()
+    if isinstance(image, MpoImageFile):  # it has gone back to its beginning
+        file.seek(0)
+        JpegImageFile(file)  # which reads as far as that header
+    file.seek(max(0, file.tell() - length))
     begins = file.read(3)
-    file.seek(end)
+    file.seek(at)
     return begins == struct.pack(">HB", length, image.layers)  # ITU T.81, B.2.3
 
 

@@ -23,6 +23,8 @@ ONE_THREAD = {
         "TOKIO_WORKER_THREADS",  # of obstore
     )
 }
+# What a second try would meet again, by name: of a worker's error Spark leaves nothing else.
+LASTING = frozenset({"AccessDenied", "Archived", "UnknownBackbone", "WeightsDoNotFit"})
 CONFIGURATION = {
     "spark.sql.session.timeZone": "UTC",  # else Arrow timestamps would carry the machine's zone
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",  # 5 MB of features, not 10,000 rows
@@ -74,6 +76,7 @@ def run_step(name: str, step: Callable[[], None], work: str = "", region: str = 
 
     A failure ends stderr with its cause on one line, and leaves it as ``failure.json`` in the
     folder *work*, if there is one: EMR brings logs to S3 minutes later, and shows little of them.
+    *lasting* there says that the same step would fail again.
     """
     try:
         step()
@@ -82,12 +85,14 @@ def run_step(name: str, step: Callable[[], None], work: str = "", region: str = 
         told = cause(error)
         tell_cause(f"{name} failed: {told}")
         if work:
-            leave_cause(f"{work}failure.json", {"step": name, "cause": told}, region)
+            lasting = told.partition(":")[0] in LASTING
+            left = {"step": name, "cause": told, "lasting": lasting}
+            leave_cause(f"{work}failure.json", left, region)
         return 1
     return 0
 
 
-def leave_cause(uri: str, content: dict[str, str], region: str) -> None:
+def leave_cause(uri: str, content: dict[str, object], region: str) -> None:
     """Write *content* to *uri*, unless S3 itself is what failed."""
     try:
         write_json(uri, content, region)

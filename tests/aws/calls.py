@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.aws.stacks import ACCOUNT, Call, Stack
 
 EMR = f"arn:aws:elasticmapreduce:eu-west-3:{ACCOUNT}:cluster/j-1"
+# What AWS names where a creation is refused.
+NEW = f"arn:aws:elasticmapreduce:eu-west-3:{ACCOUNT}:cluster/*"
 GLUE = f"arn:aws:glue:eu-west-3:{ACCOUNT}"
 TOKEN = "20261121T030000-1a2b3c4d"
 OURS = {"elasticmapreduce:ResourceTag/fruits:token": TOKEN}
@@ -15,6 +17,7 @@ REQUESTED = {
 BY_EMR = {"iam:PassedToService": "elasticmapreduce.amazonaws.com"}
 BY_EC2 = {"iam:PassedToService": "ec2.amazonaws.com"}
 BY_S3 = {"kms:ViaService": "s3.eu-west-3.amazonaws.com"}
+BY_SNS = {"kms:ViaService": "sns.eu-west-3.amazonaws.com"}
 Calls = dict[str, list[Call]]
 
 
@@ -36,12 +39,28 @@ def denied(stack: Stack) -> Calls:
             Call("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", BY_EC2),
             Call("iam:PassRole", stack.role_arns["NodeRole"], BY_EMR),
             Call("kms:CreateGrant", stack.key),
+            Call("sns:Publish", stack.topic),
         ],
     }
 
 
+def undecided() -> Calls:
+    """Return by role what no run does, and what IAM cannot tell from what one does."""
+    return {
+        "AirflowRole": [
+            Call("elasticmapreduce:AddTags", EMR, REQUESTED),
+            Call("elasticmapreduce:AddTags", EMR, REQUESTED | _other_tag()),
+        ],
+        "NodeRole": [],
+        "ServiceRole": [],
+    }
+
+
 def _airflow_does(stack: Stack) -> list[Call]:
-    written = ("manifests/b/added.parquet", "leases/t.1.json", "ledger/2026-11/t.1.json")
+    written = (
+        *("manifests/b/added.parquet", "leases/t.1.json", "ledger/2026-11/t.1.json"),
+        "ledger/last_look.json",
+    )
     tables = ("tables/features/metadata/1.json", "tables/features/data/x.parquet")
     return [
         Call("s3:ListBucket", stack.images),
@@ -54,13 +73,17 @@ def _airflow_does(stack: Stack) -> list[Call]:
         Call("s3:PutObject", f"{stack.lake}/jobs/1/pca.py"),
         Call("kms:Decrypt", stack.key, BY_S3),
         Call("kms:GenerateDataKey", stack.key, BY_S3),
+        Call("sns:Publish", stack.topic),
+        Call("kms:Decrypt", stack.key, BY_SNS),
+        Call("kms:GenerateDataKey", stack.key, BY_SNS),
+        Call("kms:GenerateDataKeyWithoutPlaintext", stack.key, BY_SNS),
         Call("glue:CreateDatabase", f"{GLUE}:database/fruits"),
         Call("glue:CreateTable", f"{GLUE}:table/fruits/features"),
         Call("glue:GetTable", f"{GLUE}:table/fruits/features"),
         Call("glue:UpdateTable", f"{GLUE}:table/fruits/features"),
         Call("elasticmapreduce:ListClusters", "*"),
         Call("elasticmapreduce:RunJobFlow", "*", REQUESTED),
-        Call("elasticmapreduce:AddTags", EMR, REQUESTED),
+        Call("elasticmapreduce:AddTags", NEW, REQUESTED),
         Call("elasticmapreduce:PutAutoTerminationPolicy", EMR),
         *(
             Call(f"elasticmapreduce:{action}", EMR)
@@ -97,6 +120,11 @@ def _airflow_must_not(stack: Stack) -> list[Call]:
         Call("kms:Decrypt", stack.key, {"kms:ViaService": "ec2.eu-west-3.x"}),
         Call("kms:Decrypt", f"arn:aws:kms:eu-west-3:{ACCOUNT}:key/other", BY_S3),
         Call("kms:ScheduleKeyDeletion", stack.key),
+        Call("sns:Publish", f"{stack.topic}-of-others"),
+        Call("sns:Publish", stack.topic, {"aws:SecureTransport": "false"}),
+        Call("sns:Publish", stack.topic, **elsewhere),
+        Call("sns:Subscribe", stack.topic),
+        Call("sns:DeleteTopic", stack.topic),
         Call("glue:GetTable", f"{GLUE}:table/other/features"),
         Call("glue:DeleteTable", f"{GLUE}:table/fruits/features"),
         Call("elasticmapreduce:RunJobFlow", "*"),
@@ -107,6 +135,8 @@ def _airflow_must_not(stack: Stack) -> list[Call]:
         *(Call(f"elasticmapreduce:{action}", EMR) for action in DRIVING),
         *(Call(f"elasticmapreduce:{action}", EMR, _other_tag()) for action in DRIVING),
         Call("elasticmapreduce:AddTags", EMR),
+        Call("elasticmapreduce:AddTags", EMR, OURS),
+        Call("elasticmapreduce:AddTags", EMR, REQUESTED | _without_token()),
         Call("elasticmapreduce:RemoveTags", EMR, OURS),
         Call("elasticmapreduce:ModifyInstanceFleet", EMR, OURS),
         Call("iam:PassRole", admin, BY_EMR),
@@ -148,7 +178,7 @@ def _nodes_must_not(stack: Stack) -> list[Call]:
     kept = (
         *("jobs/1/pca.py", "wheelhouses/1/pip.whl", "bootstrap/1/limit_lifetime.sh"),
         *("tables/features/metadata/1.json", "leases/t.1.json", "ledger/2026-11/t.1.json"),
-        *("erasures/1.json", "security/x"),
+        *("erasures/1.json", "security/x", "ledger/last_look.json"),
     )
     return [
         Call("s3:PutObject", f"{stack.images}/x.jpg"),
@@ -160,6 +190,7 @@ def _nodes_must_not(stack: Stack) -> list[Call]:
         Call("glue:GetTable", f"{GLUE}:table/fruits/features"),
         Call("elasticmapreduce:RunJobFlow", "*", REQUESTED),
         Call("elasticmapreduce:TerminateJobFlows", EMR, OURS),
+        Call("sns:Publish", stack.topic),
         Call("iam:PassRole", stack.role_arns["NodeRole"], BY_EC2),
     ]
 

@@ -15,6 +15,13 @@ from tests.aws.accounts import Command
 from tests.aws.stacks import REGION, ROOT, Stack, empty_account, for_moto, make_stack
 
 
+@pytest.fixture(autouse=True)
+def own_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other tests of this process have their region again: `main` sets it for good."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, REGION)
+
+
 @pytest.fixture
 def tools() -> Path:
     """Return the environment of the checks that `make aws-check` installs before it runs them."""
@@ -48,7 +55,6 @@ def command(
     template = tmp_path / "stack.yaml"
     template.write_text(for_moto(TEMPLATE.read_text()))
     monkeypatch.setattr(commands, "TEMPLATE", template)
-    monkeypatch.setenv("AWS_REGION", REGION)
 
     def run(*words: str, answer: str = "no") -> tuple[int, str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(answer))

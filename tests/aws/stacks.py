@@ -12,7 +12,9 @@ from typing import Any
 
 import boto3
 import pytest
+import yaml
 from moto import mock_aws
+from moto.cloudformation.utils import yaml_tag_constructor
 from moto.ec2.models.route_tables import RouteTable
 
 from bootstrap.aws.template import TEMPLATE, load_template
@@ -29,6 +31,13 @@ Policy = dict[str, Any]
 
 
 CONTENT = load_template()
+
+
+class _Loader(getattr(yaml, "CLoader", yaml.Loader)):
+    """Reads short forms as moto's loader does, by libyaml where PyYAML has it."""
+
+
+_Loader.add_multi_constructor("", yaml_tag_constructor)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Stack:
     key_policy: Policy
     endpoint_policy: Policy
     bucket_policies: dict[str, Policy]
+    topic_policy: Policy
     role_arns: dict[str, str]
 
     @property
@@ -76,6 +86,11 @@ class Stack:
         """ARN of the key."""
         return self.outputs["LogKey"]
 
+    @property
+    def topic(self) -> str:
+        """ARN of the topic of the alerts."""
+        return self.outputs["AlertTopic"]
+
     def endpoint(self, role: str, call: Call) -> Policy | None:
         """Return the policy of the VPC endpoint that the call goes through, if it does."""
         return self.endpoint_policy if (role, call.action[:3]) == ("NodeRole", "s3:") else None
@@ -84,6 +99,8 @@ class Stack:
         """Return the policy of the resource that is asked for, if it is ours and has one."""
         if call.resource == self.key:
             return self.key_policy
+        if call.resource == self.topic:
+            return self.topic_policy
         return self.bucket_policies.get(call.resource.partition("/")[0])
 
     def answer(self, role: str, call: Call) -> str:
@@ -114,6 +131,8 @@ def empty_account() -> Iterator[None]:
             lambda self, *_: self.ec2_backend.delete_route_table(self.id),
             raising=False,
         )
+        # It reads the template several times for each stack.
+        patch.setattr(yaml, "Loader", _Loader)
         change_sets.repair(patch)
         yield
 
@@ -149,6 +168,7 @@ def make_stack(**parameters: str) -> Stack:
             f"arn:aws:s3:::{bucket}": _bucket_policy(name, bucket)
             for name, bucket in buckets.items()
         },
+        topic_policy=_topic_policy(outputs["AlertTopic"]),
         role_arns={role: f"arn:aws:iam::{ACCOUNT}:role/{physical[role]}" for role in roles},
     )
 
@@ -188,6 +208,13 @@ def _bucket_policy(name: str, bucket: str) -> Policy:
     whole, objects = statement["Resource"]
     assert (whole, objects) == ({"Fn::GetAtt": f"{name}.Arn"}, {"Fn::Sub": f"${{{name}.Arn}}/*"})
     return {"Statement": [statement | {"Resource": [arn, f"{arn}/*"]}]}
+
+
+def _topic_policy(arn: str) -> Policy:
+    # Nor does it make those of topics.
+    (statement,) = CONTENT["Resources"]["AlertsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Resource"] == {"Ref": "Alerts"}
+    return {"Statement": [statement | {"Resource": arn}]}
 
 
 def _endpoint_policy(endpoint: str) -> Policy:

@@ -16,7 +16,7 @@ import pytest
 
 from fruits.settings import EU_REGIONS, Engine
 from fruits.wheelhouse import LOCKS, download_wheels, lock_sha256
-from tests.aws.calls import allowed, denied
+from tests.aws.calls import allowed, denied, undecided
 from tests.aws.stacks import ACCOUNT, TEMPLATE, Call, Stack
 from tests.bootstrap.nodes import Node, without_network
 
@@ -77,7 +77,7 @@ def test_a_node_is_ready_within_a_minute(tools: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("role", ["AirflowRole", "NodeRole", "ServiceRole"])
 def test_the_simulator_answers_as_our_evaluator(stack: Stack, role: str, tools: Path) -> None:
     """What `make test` finds allowed or denied is what a whole implementation of IAM says."""
-    calls = allowed(stack)[role] + denied(stack)[role]
+    calls = allowed(stack)[role] + denied(stack)[role] + undecided()[role]
 
     answers = simulate([question(stack, role, call) for call in calls], tools)
 

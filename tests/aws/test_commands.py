@@ -6,6 +6,7 @@ import argparse
 import io
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -15,13 +16,14 @@ from cryptography import x509
 from bootstrap.aws import commands
 from bootstrap.aws.__main__ import main
 from bootstrap.aws.certificates import OBJECT
-from bootstrap.aws.environment_files import settings_in
+from bootstrap.aws.environment_files import environment, settings_in
+from bootstrap.aws.errors import StackError
 from bootstrap.aws.idle_costs import INSTANCE_HOURS, idle_costs
 from bootstrap.aws.linked_roles import SERVICES
 from bootstrap.aws.stacks import Stack
 from bootstrap.aws.template import TEMPLATE, made_resources
 from fruits.code_archive import publish_code
-from fruits.settings import EU_REGIONS, Settings, load_settings
+from fruits.settings import EU_REGIONS, Settings, SettingsError, load_settings
 from tests.aws.accounts import IMAGES, LAKE, Command, buckets, stacks
 from tests.aws.stacks import CONTENT, REGION
 from tests.conftest import forget_credentials
@@ -44,6 +46,48 @@ def test_where_nobody_answers_nothing_is_made(command: Command) -> None:
 
     assert code == 2
     assert "Nothing was changed" in told
+    assert stacks() == []
+
+
+def test_an_interrupted_question_is_a_no(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C leaves neither a traceback nor the shell of a stack."""
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+
+    code, told = command("deploy", "--mail", "me@example.org")
+
+    assert code == 2
+    assert "Nothing was changed" in told
+    assert stacks() == []
+
+
+@pytest.mark.parametrize("failure", [StackError("No."), KeyboardInterrupt()])
+def test_a_plan_that_comes_to_nothing_is_dropped(
+    command: Command, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    """CloudFormation refused it, or somebody gave up waiting: no shell of a stack is left."""
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Stack, "_changes", fail)
+
+    with suppress(KeyboardInterrupt):
+        assert command("deploy", "--mail", "me@example.org", answer="deploy")[0] == 1
+
+    assert stacks() == []
+
+
+def test_what_cannot_be_shown_is_dropped(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure between the plan and the question leaves no shell of a stack either."""
+    monkeypatch.setattr(commands, "idle_costs", lambda *_: {}["no price"])
+
+    with pytest.raises(KeyError):
+        command("deploy", "--mail", "me@example.org", answer="deploy")
+
     assert stacks() == []
 
 
@@ -77,16 +121,23 @@ def test_a_deployed_stack_is_ready(deployed: Command, tmp_path: Path) -> None:
     assert written["PYICEBERG_CATALOG__FRUITS__TYPE"] == "glue"
 
 
-def test_the_machine_has_the_same_environment(deployed: Command, tmp_path: Path) -> None:
+def test_the_machine_has_the_same_environment() -> None:
     """What its start-up script writes for Airflow is what the command writes for everybody else."""
-    lines = (tmp_path / "aws.env").read_text().splitlines()
-    written = {line.partition("=")[0] for line in lines if not line.startswith("#")}
+    outputs = {name: substituted(one["Value"]) for name, one in CONTENT["Outputs"].items()}
+    parameters = {"RetentionDays": "${RetentionDays}", "MoreSettings": ""}
     script = CONTENT["Resources"]["Airflow"]["Properties"]["UserData"]["Fn::Base64"]["Fn::Sub"]
     (here,) = re.findall(r"aws\.env <<'END'\n(.*?)END", script, re.DOTALL)
 
-    of_machine = {line.strip().partition("=")[0] for line in here.splitlines() if line.strip()}
+    lines = [line.strip().partition("=") for line in here.splitlines() if line.strip()]
 
-    assert of_machine == written
+    of_machine = {name: value for name, _, value in lines}
+    assert of_machine == environment(outputs, "${AWS::Region}", parameters)
+
+
+def substituted(value: dict[str, str]) -> str:
+    """Return an output's *value* as Fn::Sub writes it."""
+    ((function, said),) = value.items()
+    return said if function == "Fn::Sub" else f"${{{said}}}"
 
 
 def test_settings_stay_what_somebody_chose(deployed: Command, tmp_path: Path) -> None:
@@ -113,16 +164,40 @@ def test_settings_that_the_stack_must_know_are_its_options(command: Command) -> 
     assert Stack("fruits", REGION).status() is None
 
 
+@pytest.mark.parametrize("settings", [None, "", "FRUITS_WORKERS=4"])
 @pytest.mark.parametrize("region", EU_REGIONS)
-def test_every_region_has_types_with_a_price(region: str) -> None:
-    """Where the default ones have none (Spain), a new stack's settings name others."""
-    options = argparse.Namespace(settings=None, region=region)
+def test_every_region_has_types_with_a_price(region: str, settings: str | None) -> None:
+    """Where the default ones have none (Spain), others stand before whatever somebody gives."""
+    deployed = settings_of(settings, region)
 
-    given = settings_in(commands._settings(options, is_new=True)["MoreSettings"])
+    assert load_settings(region=region, **deployed).region == region
+    assert ("worker_instance_type" in deployed) == (region == "eu-south-2")
+    assert ("workers" in deployed) == bool(settings)
 
-    fields = {name.removeprefix("FRUITS_").lower(): value for name, value in given.items()}
-    assert load_settings(region=region, **fields).region == region
-    assert bool(given) == (region == "eu-south-2")
+
+def settings_of(given: str | None, region: str) -> dict[str, str]:
+    """Return the settings, by field, that a new stack with those *given* has."""
+    options = argparse.Namespace(settings=given, region=region)
+    named = settings_in(commands._settings(options, is_new=True)["MoreSettings"])
+    return {name.removeprefix("FRUITS_").lower(): value for name, value in named.items()}
+
+
+def test_a_type_that_somebody_chose_stays() -> None:
+    """An older one stands in for a default alone."""
+    deployed = settings_of("FRUITS_WORKER_INSTANCE_TYPE=m5.2xlarge", "eu-south-2")
+
+    assert deployed["worker_instance_type"] == "m5.2xlarge"
+    assert deployed["primary_instance_type"] == "m5.xlarge"
+
+
+def test_settings_are_checked_as_the_stack_will_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that read docker/aws.env has settings which the machine will not have."""
+    monkeypatch.setenv("FRUITS_CAP_MINUTES", "600")
+    monkeypatch.setenv("FRUITS_WORKER", "4")  # misspelt, and no matter of the stack's
+
+    assert settings_of("FRUITS_WORKERS=4", REGION)
+    with pytest.raises(SettingsError, match=r"FRUITS_CAP_MINUTES \(120\)"):
+        settings_of("FRUITS_IDLE_MINUTES=120", REGION)
 
 
 def test_a_change_is_shown_before_it_is_made(deployed: Command) -> None:
@@ -234,11 +309,11 @@ def test_the_page_names_the_same_costs() -> None:
     assert f"{more:.2f} a month on a machine of the stack" in page
 
 
-def test_regions_without_budgets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("region", EU_REGIONS)
+def test_regions_without_budgets_are_told(region: str, capsys: pytest.CaptureFixture[str]) -> None:
     """CloudFormation knows budgets in three of the regions; the template and the command agree."""
-    main(["show", "--region", "eu-north-1"])
+    main(["show", "--region", region])
 
-    assert "no budgets" in capsys.readouterr().out
-    for region in commands.BUDGET_REGIONS:
-        assert "Budget" in made_resources({}, region)
-    assert "Budget" not in made_resources({}, "eu-north-1")
+    has_one = region in ("eu-central-1", "eu-west-1", "eu-west-3")
+    assert ("Budget" in made_resources({}, region)) == has_one
+    assert ("no budgets" in capsys.readouterr().out) == (not has_one)

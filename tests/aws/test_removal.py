@@ -6,9 +6,13 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 
 from bootstrap.aws import commands, removal
+from bootstrap.aws.errors import InUseError
+from bootstrap.aws.removal import empty
 from bootstrap.aws.stacks import FAILED, Stack
+from fruits.code_archive import publish_code
 from tests.aws.accounts import IMAGES, LAKE, Command, buckets, stacks
 from tests.aws.stacks import REGION
 
@@ -122,10 +126,9 @@ def test_a_stack_of_which_buckets_are_gone_is_removed(
     assert stacks() == []
 
 
-def test_a_living_cluster_stops_the_removal(deployed: Command) -> None:
-    """Its network cannot go from under it: it is named."""
-    described = boto3.client("cloudformation", REGION).describe_stacks(StackName="fruits")
-    outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Stacks"][0]["Outputs"]}
+def start_cluster() -> str:
+    """Begin a cluster in the stack's network; return its id."""
+    outputs = Stack("fruits", REGION).outputs() or {}
     cluster = boto3.client("emr", REGION).run_job_flow(
         Name="fruits",
         ReleaseLabel="emr-7.0.0",
@@ -138,8 +141,129 @@ def test_a_living_cluster_stops_the_removal(deployed: Command) -> None:
         JobFlowRole="r",
         ServiceRole="r",
     )
+    return str(cluster["JobFlowId"])
+
+
+def test_a_living_cluster_stops_the_removal(deployed: Command) -> None:
+    """Its network cannot go from under it: it is named."""
+    cluster = start_cluster()
 
     code, told = deployed("remove", answer="fruits")
 
     assert code == 1
-    assert cluster["JobFlowId"] in told
+    assert cluster in told
+
+
+def test_a_cluster_that_began_meanwhile_stops_the_removal(
+    deployed: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody took an hour to type the name: nothing was emptied by then."""
+    begun = []
+
+    def answer() -> str:
+        begun.append(start_cluster())
+        return "fruits"
+
+    monkeypatch.setattr("builtins.input", answer)
+    boto3.client("s3").put_object(Bucket=LAKE, Key="tables/1.parquet", Body=b"1")
+
+    code, told = deployed("remove")
+
+    assert code == 1
+    assert begun[0] in told
+    assert not removal.is_empty(LAKE)
+
+
+@pytest.fixture
+def machine(deployed: Command) -> str:
+    """Let the stack have a machine with Airflow; return its id."""
+    publish_code(f"s3://{LAKE}")
+    assert deployed("deploy", "--airflow", "yes", answer="deploy")[0] == 0
+    return Stack("fruits", REGION).resources()["Airflow"]
+
+
+def test_airflow_stops_before_the_lake_is_emptied(
+    deployed: Command, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could begin a cluster meanwhile, or write into the lake that is emptied."""
+    seen = []
+    monkeypatch.setattr(
+        commands, "empty", lambda bucket: (seen.append(state(machine)), empty(bucket))
+    )
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert code == 0, told
+    assert seen == ["stopped"]
+
+
+def test_airflow_starts_again_where_a_cluster_needs_it(
+    deployed: Command, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One began before its machine had stopped: nobody else would end it."""
+    stop = commands.stop_machine
+
+    def slowly(*of: str) -> str | None:
+        start_cluster()
+        return stop(*of)
+
+    monkeypatch.setattr(commands, "stop_machine", slowly)
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert code == 1, told
+    assert state(machine) in ("pending", "running")
+    assert not removal.is_empty(LAKE)
+
+
+@pytest.mark.parametrize("failure", [ConnectionError, KeyboardInterrupt])
+def test_airflow_starts_again_where_nobody_could_look(
+    deployed: Command,
+    machine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: type[BaseException],
+) -> None:
+    """A cluster may live all the same: nothing is removed, and its watchdog runs."""
+    looks = iter([None, failure()])
+
+    def look(*_: object) -> None:
+        if failed := next(looks):
+            raise failed
+
+    monkeypatch.setattr(commands, "refuse_live_clusters", look)
+
+    with pytest.raises(failure):
+        deployed("remove", answer="fruits")
+
+    assert state(machine) in ("pending", "running")
+    assert stacks() == ["fruits"]
+
+
+def state(machine: str) -> str:
+    """Return EC2's word for the state of *machine*."""
+    described = boto3.client("ec2", REGION).describe_instances(InstanceIds=[machine])
+    return str(described["Reservations"][0]["Instances"][0]["State"]["Name"])
+
+
+def test_a_machine_that_is_gone_stops_nothing(moto_account: None) -> None:
+    """Somebody terminated it by hand, or a removal that failed half-way did."""
+    removal.stop_machine("i-0123456789abcdef0", REGION)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"Ec2SubnetId": "subnet-1"}, {"RequestedEc2SubnetIds": ["subnet-0", "subnet-1"]}],
+)
+def test_a_cluster_lives_where_it_asked_to(
+    moto_account: None, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]
+) -> None:
+    """Runs ask for a list of subnets; EMR says which was taken once it has machines there."""
+    emr = boto3.client("emr", REGION)
+    monkeypatch.setattr(boto3, "client", lambda *_, **__: emr)
+    cluster = {"Id": "j-1", "Ec2InstanceAttributes": attributes}
+    with Stubber(emr) as stubber:
+        stubber.add_response("list_clusters", {"Clusters": [{"Id": "j-1"}]})
+        stubber.add_response("describe_cluster", {"Cluster": cluster})
+
+        with pytest.raises(InUseError, match="j-1"):
+            removal.refuse_live_clusters("subnet-1", REGION)

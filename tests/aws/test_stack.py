@@ -6,14 +6,16 @@ import email
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 import yaml
 
+from bootstrap.aws import template
 from fruits.lake import NAMESPACE
-from fruits.settings import EU_REGIONS
+from fruits.settings import EU_REGIONS, Settings
 from tests.aws.stacks import CONTENT, REGION, make_stack
 
 RETENTION = {"Ref": "RetentionDays"}
@@ -31,6 +33,18 @@ def test_each_exception_has_a_reason() -> None:
 
     assert len(skipped) == 5
     assert all(len(skip["comment"]) > 15 for skip in skipped)
+
+
+def test_an_error_of_the_template_names_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever loader there is, whoever edits the template is told line and column."""
+    broken = tmp_path / "stack.yaml"
+    broken.write_text("Resources:\n  Bucket: !Sub [a\n")
+    monkeypatch.setattr(template, "TEMPLATE", broken)
+
+    with pytest.raises(yaml.YAMLError, match="line 3, column 1"):
+        template.load_template()
 
 
 @pytest.mark.parametrize("airflow", ["", "code/0123.tar.gz"])
@@ -134,6 +148,29 @@ def test_buckets_are_private(bucket: str) -> None:
 
     assert len(blocked) == 4
     assert all(blocked.values())
+
+
+def test_alerts_go_to_the_address_of_the_alarm(moto_account: None) -> None:
+    """A mail has to be confirmed; the topic is encrypted with our key, and its ARN is a setting."""
+    made = make_stack()
+
+    sns = boto3.client("sns", REGION)
+    (subscription,) = sns.list_subscriptions_by_topic(TopicArn=made.topic)["Subscriptions"]
+    attributes = sns.get_topic_attributes(TopicArn=made.topic)["Attributes"]
+    assert made.topic.endswith(":fruits-alerts")
+    assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "somebody@example.org")
+    assert attributes["KmsMasterKeyId"] == made.key
+    assert Settings(alert_topic=made.topic).alert_topic == made.topic
+
+
+def test_roles_alone_decide_who_publishes() -> None:
+    """SNS's own policy would let everybody in the account; ours lets nobody without TLS."""
+    policy = CONTENT["Resources"]["AlertsPolicy"]["Properties"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+
+    assert policy["Topics"] == [{"Ref": "Alerts"}]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
 def test_what_is_deleted_ends() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+REGION = "eu-west-3"
 SCRIPT = Path(__file__).resolve().parents[2] / "bootstrap" / "node" / "install_python_env.sh"
 # Whoever asks a network from a node of these tests gets no answer.
 NOWHERE = "http://127.0.0.1:9"
@@ -22,6 +24,7 @@ def put_command(folder: Path, name: str, body: str) -> None:
 class Node:
     """A folder that stands in for a node without egress; `sudo` runs its arguments.
 
+    Its disk has room, whatever this machine's has.
     Where the kernel lets us, its processes have no network at all; elsewhere a proxy to nowhere.
     """
 
@@ -31,7 +34,8 @@ class Node:
         self.wheelhouse = folder / "wheelhouse"
         folder.mkdir(exist_ok=True)
         self.command("sudo", 'exec "$@"')
-        self.command("python3.11", f'exec {sys.executable} "$@"')
+        self.command("df", "printf 'Filesystem\\nroot 9 9 9999 9 /\\n'")
+        self.command("python3.11", f'exec {shlex.quote(sys.executable)} "$@"')
 
     def command(self, name: str, body: str) -> None:
         """Put the command *name* on the node's PATH."""
@@ -50,7 +54,7 @@ class Node:
         }
         wanted = wheelhouse or str(self.wheelhouse)
         return subprocess.run(
-            [*without_network(), "bash", str(SCRIPT), wanted, lock, str(self.environment)],
+            [*without_network(), "bash", str(SCRIPT), wanted, lock, str(self.environment), REGION],
             env=variables,
             capture_output=True,
             text=True,

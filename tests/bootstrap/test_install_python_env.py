@@ -69,7 +69,8 @@ def test_wheels_are_fetched_from_the_lake(node: Node) -> None:
     lock = make_wheelhouse(node.wheelhouse, "apple")
     node.command(
         "aws",
-        '[[ "$*" == "s3 cp --recursive --only-show-errors s3://lake/wheelhouse/"* ]]'
+        '[[ "$*" == "--region eu-west-3 s3 cp --recursive --only-show-errors'
+        ' s3://lake/wheelhouse/"* ]]'
         f' && cp -r {node.wheelhouse} "${{@: -1}}"',
     )
 
@@ -83,6 +84,22 @@ def test_no_python_3_11(node: Node) -> None:
     node.command("python3.11", "echo 3.9")
 
     failed_with(node, node.run("a" * 64), "has no Python 3.11", "emr-spark-8.1.0")
+
+
+def test_python_3_11_comes_from_amazon_linux(node: Node) -> None:
+    """A machine on which EMR has installed nothing yet may lack it; it is asked for once."""
+    lock = make_wheelhouse(node.wheelhouse, "apple")
+    python = node.folder / "bin" / "python3.11"
+    kept = node.folder / "python3.11.kept"
+    python.rename(kept)
+    node.command(
+        "dnf",
+        f'[[ "$*" == "--assumeyes --quiet install python3.11" ]] && cp {kept} {python}',
+    )
+
+    done = node.run(lock)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_full_disk(node: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ class Node:
 
     def __init__(self, folder: Path, *, primary: bool) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.down = folder / "down"
         (folder / "instance.json").write_text(f'{{"isMaster": {str(primary).lower()}}}')
         commands = folder / "bin"
@@ -31,10 +33,12 @@ class Node:
         put_command(commands, "shutdown", leave_word)
         put_command(commands, "sleep", 'exec /bin/sleep "$(echo "$1" | awk \'{print $1 / 100}\')"')
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the bootstrap action as EMR does."""
+    def run(
+        self, *arguments: str, path: str = os.environ["PATH"]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the bootstrap action as EMR does; on *path* are the commands that the node lacks."""
         environment = os.environ | {
-            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            "PATH": f"{self.folder}/bin:{path}",
             "INSTANCE_INFO": str(self.folder / "instance.json"),
         }
         return subprocess.run(
@@ -76,6 +80,20 @@ def test_the_primary_is_shut_down_at_its_cap(node: Node) -> None:
     assert not node.is_down_within(0.5)
     assert node.is_down_within(20)
     assert node.down.read_text() == "-h now\n"
+
+
+def test_a_simulated_node_that_is_gone_shuts_nothing_down(node: Node, tmp_path: Path) -> None:
+    """Whoever removes a local cloud under its timer keeps the machine that it was simulated on."""
+    machine = Node(tmp_path / "machine", primary=True)
+    path = f"{machine.folder}/bin:{os.environ['PATH']}"
+
+    node.run("5", path=path)
+    shutil.rmtree(node.folder / "bin")
+
+    assert not machine.is_down_within(6)
+    assert not node.down.exists()
+    session = (node.folder / "limit_lifetime.pid").read_text().strip()
+    assert subprocess.run(["pgrep", "-s", session], check=False).returncode == 1
 
 
 def test_a_second_call_keeps_the_first_timer(node: Node) -> None:

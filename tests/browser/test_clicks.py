@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.browser.conftest import BROKEN, IMAGES
+from tests.browser.small_airflow import BROKEN, IMAGES
 from tests.end_to_end.airflow_runs import INGESTION, AirflowRuns
 
 PATIENCE = 60_000  # ms: a busy machine is slow to show things

@@ -79,6 +79,7 @@ class Lab:
     cache: Path
     _images: int = 0
     _replaced: dict[Path, bytes] = field(default_factory=dict)
+    _is_supervised: bool = False
 
     @cached_property
     def airflow(self) -> LocalAirflow:
@@ -169,8 +170,10 @@ class Lab:
         """Delete a run that works, tasks, teardown and all.
 
         Airflow refuses that in the state "running", and marked failed a run keeps that state until
-        its teardown is done. Marked queued, as the UI offers too, it can be deleted at once.
+        its teardown is done. Marked queued, as the UI offers too, it can be deleted at once. The
+        scheduler may end of that (StaleDataError): it is started again then, as by a supervisor.
         """
+        self._is_supervised = True
         self.set_run_state(run, "queued")
         self.call("DELETE", f"dags/{INGESTION}/dagRuns/{run}")
 
@@ -246,9 +249,9 @@ class Lab:
     def restore(self) -> None:
         """Undo every fault, end what still runs, and return when nothing does."""
         self.set_faults()
-        if gone := [name for name in PROCESSES if not self.airflow.processes(name)]:
-            self.airflow.revive(*gone)
+        if self._revive():
             self.airflow.wait_until_healthy()
+        self._is_supervised = False
         self._capacity.unlink(missing_ok=True)
         for file, content in self._replaced.items():
             file.write_bytes(content)
@@ -270,11 +273,19 @@ class Lab:
         """
         deadline = time.monotonic() + seconds
         while not (answer := question()):
+            if self._is_supervised:
+                self._revive()
             self.airflow.check_alive()
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {seconds:.0f} s: {what}\n{self._situation()}")
             time.sleep(every)
         return answer
+
+    def _revive(self) -> list[str]:
+        """Start what has ended of Airflow again; return the processes' names."""
+        gone = [name for name in PROCESSES if not self.airflow.processes(name)]
+        self.airflow.revive(*gone)
+        return gone
 
     def _situation(self) -> str:
         try:

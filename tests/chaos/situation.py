@@ -23,17 +23,17 @@ COMPLAINTS = ("[warning", "[error", "[critical", "Marked ", "Reset the following
 FACTS = ("task_id", "state", "try_number", "start_date", "end_date", "pid")
 
 
-def situation(lab: Lab) -> str:
-    """Return each unfinished run's tasks with their logs' ends, EMR's last changes, processes.
+def situation(lab: Lab, *ended: str) -> str:
+    """Return unfinished and *ended* runs' tasks with their logs' ends, EMR's changes, processes.
 
     A machine that does much else shows in the load and in processes that have little CPU time for
     their age; one that hangs, in what its processes wait for in the kernel.
     """
     lines = [f"load {os.getloadavg()}"]
-    for run in lab.unfinished_runs():
+    for run in [*lab.unfinished_runs(), *ended]:
         for task in lab.tasks(run):
             lines.append(f"{run} " + " ".join(str(task[fact]) for fact in FACTS))
-            if task["state"] == "running":
+            if task["state"] in ("running", "failed"):
                 lines += _end_of_log(lab.airflow.folder / "logs", run, task)
     changes = [entry for entry in journal.read(lab.journal) if entry["kind"] != "call"]
     lines += [json.dumps(change) for change in changes[-LINES:]]

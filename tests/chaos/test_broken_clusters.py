@@ -33,6 +33,8 @@ def test_last_step_writes_nothing(case: Case) -> None:
     run = case.trigger()
 
     case.proves(run, "failed")
+    tables = case.lab.tables()
+    assert set(tables.features) == tables.bucket != set(tables.components)
 
 
 def test_bootstrap_fails(case: Case) -> None:

@@ -22,6 +22,8 @@ def test_middle_task_is_cleared(case: Case) -> None:
     case.lab.clear(run, "commit_features")
 
     case.proves(run, clusters=(1, 2))
+    tries = {task["task_id"]: task["try_number"] for task in case.lab.tasks(run)}
+    assert min(tries["commit_features"], tries["pca"]) >= 2
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])

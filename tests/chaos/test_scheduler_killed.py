@@ -34,7 +34,7 @@ def test_killed_while_creating(case: Case) -> None:
     """RunJobFlow was carried out, nobody is left who knows its answer: its cluster is adopted."""
     case.lab.set_faults(answering("emr", held(5), operation="RunJobFlow"))
     run = case.trigger()
-    # On a busy machine the next scheduler may need as long as the idle limit is here, a minute.
+    # On a busy machine the next scheduler may need as long as the idle limit is here.
     case.lab.remove_idle_limit(case.await_cluster())
     case.restart_scheduler()
 

@@ -139,7 +139,7 @@ def test_local_environment_is_that_of_the_local_cloud(tmp_path: Path) -> None:
         if value == told[f"AWS_ENDPOINT_URL_{kind}"]
     }
     # Java and proxies are the machine's own, the catalog is in PostgreSQL.
-    of_the_machine = {"JAVA_HOME", "NO_PROXY", "PYICEBERG_CATALOG__FRUITS__URI"}
+    of_the_machine = {"JAVA_HOME", "NO_PROXY", "no_proxy", "PYICEBERG_CATALOG__FRUITS__URI"}
 
     assert told.items() - local.items() == {(name, told[name]) for name in of_the_machine}
 
@@ -154,6 +154,13 @@ def test_settings_of_the_environment_are_valid(file: str, monkeypatch: Any) -> N
 
     assert ours <= set(Settings.model_fields)
     assert Settings().images_uri == chosen["FRUITS_IMAGES_URI"]
+
+
+def test_the_example_asks_for_no_credentials() -> None:
+    """What is filled in there lies in the clone; an empty key would hide the machine's role."""
+    names = variables(ROOT / "docker" / "aws.env.example")
+
+    assert [name for name in names if "ACCESS_KEY" in name or "TOKEN" in name] == []
 
 
 def test_compose_accepts_the_file(compose: list[str], environment: Path) -> None:

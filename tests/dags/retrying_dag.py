@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, BaseSensorOperator
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from fruits.costs import CostCapError
 from fruits.errors import ListingError
@@ -18,6 +18,7 @@ FAILURES: dict[str, Exception] = {
     "deterministic": CostCapError("It would cost too much."),
     "transient": ListingError("S3 did not answer."),
     "foreign": ConnectionError("EMR did not answer."),
+    "no_credentials": NoCredentialsError(),
     "once_more": StepFailedError("The step failed.", transient=True),
     "no_more": StepFailedError("The step failed.", transient=False),
 }

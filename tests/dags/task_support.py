@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from fruits.clusters import GENERATION_TAG, TOKEN_TAG
 from fruits.leases import Lease, grant_lease
+from fruits.ledger import month_of
+from fruits.objects import storage_time
 from tests.fruits.emr_support import REGION, request
 
 LAKE = "s3://fruits-lake"
@@ -35,7 +38,10 @@ def context(**params: Any) -> dict[str, Any]:
 def reserve(token: str, generation: int = 1) -> dict[str, Any]:
     """Grant the lease as reserve_cluster does, and return what it returns."""
     grant_lease(LAKE, Lease(token, generation, 30, 1.0, "USD"))
-    return {"token": token, "generation": generation, "request": request(token)}
+    month = month_of(storage_time(LAKE))
+    tags = {TOKEN_TAG: token, GENERATION_TAG: str(generation)}
+    made = request(token, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+    return {"token": token, "generation": generation, "month": month, "request": made}
 
 
 def create(reserved: dict[str, Any], given: dict[str, Any] | None = None) -> str:

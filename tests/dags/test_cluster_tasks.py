@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from botocore.exceptions import BotoCoreError
 
 from fruits.claims import ClaimLostError
 from fruits.leases import end_lease, read_lease
+from fruits.ledger import Entry, settle
+from fruits.ledger import reserve as enter
 from fruits.lifecycle import ClusterFailedError, find_clusters, terminate_cluster
+from fruits.objects import storage_time
+from fruits.steps import StagedJobs
 from local_cloud.clients import s3_variables
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr.server import EmrEndpoint
@@ -126,10 +131,71 @@ class TestCreateCluster:
             create(old)
         assert calls(cloud, "RunJobFlow", "'fruits superseded'") == 0
 
+    def test_a_promise_that_was_settled_meanwhile_makes_no_cluster(self, cloud: LocalCloud) -> None:
+        """The run stood still for longer than its lease: what it creates now nobody would pay."""
+        reserved = reserve("stalled")
+        entry = Entry("stalled", 1, 1.0, "USD", storage_time(LAKE))
+        enter(LAKE, entry, month_cap=100)
+        settle(LAKE, entry, [], "fruits_cost_watchdog", entry.reserved_at)
+
+        with pytest.raises(ClaimLostError, match="settled"):
+            create(reserved)
+        assert calls(cloud, "RunJobFlow", "'fruits stalled'") == 0
+
+    def test_a_promise_pays_for_one_cluster(self, cloud: LocalCloud, emr: Any) -> None:
+        """Its cluster came and ended while nobody knew of it: a second one needs a promise."""
+        reserved = reserve("unheard")
+        terminate_cluster(emr, create(reserved), timeout=30, poll=POLL)
+
+        with pytest.raises(ClaimLostError, match="was created for this promise, and has ended"):
+            create(reserved)
+        assert calls(cloud, "RunJobFlow", "'fruits unheard'") == 1
+        assert create(reserve("unheard", 2))
+
     def test_a_setup_that_was_marked_success_by_hand_is_named(self, cloud: LocalCloud) -> None:
         """Without a promise there is no cluster, and the error says what to clear."""
         with pytest.raises(ClaimLostError, match="clear reserve_cluster"):
             create(None)  # type: ignore[arg-type]
+
+
+class TestReserveCluster:
+    """It promises what the tasks after it need."""
+
+    @pytest.mark.parametrize(("state", "workers"), [(None, 2), ("failed", 2), ("success", 1)])
+    def test_a_cleared_run_is_promised_what_is_left(
+        self,
+        cloud: LocalCloud,
+        ingestion: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        state: str | None,
+        workers: int,
+    ) -> None:
+        """Cleared from pca on, it has its features: one worker is enough."""
+        monkeypatch.setenv("FRUITS_WORKERS", "2")
+        monkeypatch.setenv("FRUITS_PRICES_MAX_AGE_DAYS", "36500")
+        model = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
+        many = {"feature_model": model, "counts": {"added": 3_000_000}, "added_bytes": 0}
+        found = {"batch": f"cleared-{state}", "featurize": True, "reduce": True} | many
+        staged = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
+
+        answer = ingestion.get_task("reserve_cluster").python_callable(
+            found, staged, {}, Run({"featurize": state})
+        )
+
+        assert answer["sizing"]["workers"] == workers
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a task instance says of its run: the *states* of its tasks."""
+
+    states: dict[str, str | None]
+    dag_id: str = "fruits_ingestion"
+    run_id: str = "manual"
+
+    def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, dict[str, Any]]:
+        """Return the states by run."""
+        return dict.fromkeys(run_ids, self.states)
 
 
 class TestAwaitCluster:
@@ -184,10 +250,12 @@ class TestAwaitCluster:
         reserved = reserve("wanted")
         cluster_id = create(reserved)
         until(lambda: _age("wanted") >= 3)
+        began = time.monotonic()
 
         await_ready(reserved, cluster_id)
 
-        assert _age("wanted") < 3
+        # S3 tells whole seconds. Not renewed, the lease would be older than this by two at least.
+        assert _age("wanted") < time.monotonic() - began + 1
 
 
 def _age(token: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fruits.settings import Settings
+from fruits.settings import Settings, SettingsError
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,15 @@ def test_every_param_overrides_a_setting(ingestion: Any) -> None:
 
     assert set(ingestion.params) <= set(Settings.model_fields)
     assert run_settings(ingestion.params.validate()) == Settings()
+
+
+@pytest.mark.parametrize("name", ["month_cap_money", "_env_prefix", "note"])
+def test_only_the_forms_fields_override_a_setting(ingestion: Any, name: str) -> None:
+    """Airflow lets anything into a run's conf; who may trigger may not raise the month's cap."""
+    from fruits.params import run_settings
+
+    with pytest.raises(SettingsError, match=f"'{name}' is no field of the form"):
+        run_settings(ingestion.params.validate() | {name: 1e6})
 
 
 def test_what_is_for_one_run_is_no_default() -> None:
@@ -57,6 +66,7 @@ def test_what_is_for_one_run_is_no_default() -> None:
         ("refit", ["auto", "always", "never"], ["sometimes", True]),
         ("market", ["SPOT", "ON_DEMAND"], ["spot", "FREE"]),
         ("cap_minutes", [11, 1440], [10, 1441, 0]),
+        ("max_quarantine_share", [0, 0.05, 1], [-0.1, 1.1, "few"]),
         ("cap_money", [0.01, 100], [0, -1, 100.01, "cheap"]),
     ],
 )

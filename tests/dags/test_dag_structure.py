@@ -54,6 +54,17 @@ def test_the_ingestion_runs_at_night_in_paris(ingestion: Any) -> None:
     assert str(schedule.timezone) == "Europe/Paris"
 
 
+def test_no_task_hangs_for_ever(dags: Mapping[str, Any]) -> None:
+    """One run at a time: a call that never comes back would hold up all that follow."""
+    tasks = [task for dag in dags.values() for task in dag.tasks]
+
+    assert [task.task_id for task in tasks if task.execution_timeout is None] == []
+    longest = timedelta(minutes=24 * 60)  # of a cap
+    waiting = [task for task in tasks if task.task_id in ("await_cluster", "featurize", "pca")]
+    assert all(task.execution_timeout > longest for task in waiting)
+    assert len(waiting) == 3
+
+
 def test_the_watchdog_guards_from_the_start(watchdog: Any) -> None:
     """As often as promises assume, nobody switches it on, and no look outlasts its turn."""
     (task,) = watchdog.tasks
@@ -105,11 +116,6 @@ def test_the_teardown_takes_nothing_of_the_form(ingestion: Any) -> None:
 def test_the_cluster_ends_after_pca(ingestion: Any) -> None:
     """Only the task of the last step tells its cluster to end itself."""
     assert [t.task_id for t in ingestion.tasks if getattr(t, "last", False)] == ["pca"]
-
-
-def test_waits_neither_defer_nor_hide_failures(ingestion: Any) -> None:
-    """No trigger of the provider can end what it waits for; its sensors can."""
-    assert not [t.task_id for t in ingestion.tasks if getattr(t, "deferrable", False)]
 
 
 def test_both_setups_have_the_teardown(ingestion: Any) -> None:

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fruits.errors import FruitsError
-from tests.dags.conftest import ROOT
+from tests.dags.own_airflow import run_in_own_airflow
 from tests.dags.test_dag_structure import DAGS
-
-RETRYING = Path(__file__).with_name("retrying_dag.py")
 
 
 @pytest.fixture(scope="module")
 def tries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """Run the DAG of failing sensors in an Airflow of its own; return each task's tries."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "dags").mkdir()
-    program = shutil.copy(RETRYING, home / "dags")
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "PYTHONPATH": str(ROOT / "plugins"),
-    }
-    done = subprocess.run(
-        [sys.executable, program], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    counted: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    counted: dict[str, int] = run_in_own_airflow("retrying_dag.py", tmp_path_factory.mktemp("home"))
     return counted
 
 
@@ -48,6 +29,7 @@ def test_only_what_may_pass_is_tried_again(tries: dict[str, int], mode: str) -> 
         "deterministic": 1,
         "transient": 2,
         "foreign": 2,
+        "no_credentials": 2,
         "once_more": 2,
         "no_more": 1,
         "refused": 1,

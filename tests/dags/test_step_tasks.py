@@ -12,13 +12,16 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from fruits import ingestion
 from fruits.claims import ClaimLostError
+from fruits.lake import ensure_tables, open_catalog
 from fruits.lifecycle import ClusterFailedError, create_cluster, emr_client, terminate_cluster
+from fruits.objects import write_json
 from fruits.step_runs import SeenStep, StepFailedError, keep_alive, seen_steps
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr.server import EmrEndpoint
 from tests.chaos.faults import FaultProxy, throttling
-from tests.dags.task_support import context, create, reserve
+from tests.dags.task_support import LAKE, context, create, reserve
 from tests.fruits.emr_support import POLL, REGION, cluster_state, step, step_state, until
 
 pytestmark = pytest.mark.usefixtures("outside_of_airflow")
@@ -32,9 +35,10 @@ def run_step(
     name: str = "featurize",
     last: bool = False,
     first_look: datetime | None = None,
+    build_step: Callable[..., dict[str, Any]] | None = None,
     **params: Any,
 ) -> dict[str, str]:
-    """Run a waiting task whose step is a shell *command*.
+    """Run a waiting task whose step is a shell *command*, or what *build_step* returns.
 
     With *first_look*, by the clock of a worker, this is one of its later looks, each of which is a
     process of its own.
@@ -48,7 +52,7 @@ def run_step(
         task_id=name,
         step=name,
         wanted_by="wanted",
-        build_step=build,
+        build_step=build_step or build,
         found={"wanted": True, "batch": reserved["token"], "feature_model": "model"},
         staged={},
         reserved=reserved,
@@ -127,6 +131,19 @@ def test_a_failed_step_has_one_more_try_on_the_same_cluster(emr: Any, ready: Any
     assert "clear this task together with its downstream tasks" in str(failures[1])
 
 
+def test_a_failure_that_lasts_has_no_second_try(emr: Any, ready: Any) -> None:
+    """The step says itself that it would fail again: nobody pays for that."""
+    reserved, cluster_id = ready("refused")
+    told = {"step": "featurize", "cause": "Archived: a.jpg", "lasting": True}
+    write_json(f"{LAKE}/attempts/refused/featurize-1.1/failure.json", told)
+
+    failure = _failure(reserved, cluster_id, "exit 1")
+
+    assert not failure.transient
+    assert "Archived: a.jpg" in str(failure)
+    assert "clear this task together with its downstream tasks" in str(failure)
+
+
 def test_the_second_try_can_succeed(emr: Any, ready: Any) -> None:
     """Its attempt is the one that is committed."""
     reserved, cluster_id = ready("recovered")
@@ -154,6 +171,19 @@ def test_the_last_step_takes_its_cluster_with_it(emr: Any, ready: Any) -> None:
 
     assert not failure.transient
     until(lambda: cluster_state(emr, cluster_id).startswith("TERMINATED"))
+
+
+def test_without_features_there_is_nothing_to_reduce(emr: Any, ready: Any) -> None:
+    """Of a lake whose photographs are all in quarantine PCA is skipped: a broken one is a row."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    reserved, cluster_id = ready("all-broken")
+    ensure_tables(open_catalog())
+
+    with pytest.raises(AirflowSkipException, match="Too few images have features of model"):
+        run_step(reserved, cluster_id, name="pca", last=True, build_step=ingestion.pca_request)
+
+    assert not tries(emr, cluster_id, "all-broken")
 
 
 def test_a_new_generation_leaves_no_old_step_running(emr: Any, ready: Any) -> None:
@@ -199,6 +229,7 @@ def test_a_step_that_outlives_the_cap_is_cancelled(
     from airflow.sdk.exceptions import AirflowSensorTimeout
 
     monkeypatch.setenv("FRUITS_POLL_SECONDS", "1")
+    monkeypatch.setenv("FRUITS_IDLE_MINUTES", "1")
     passed = [0.0]
     services = {"AWS_ENDPOINT_URL_S3": cloud.storage.endpoint_url}
     folder, buckets = tmp_path / "emr", cloud.storage.folder
@@ -210,7 +241,7 @@ def test_a_step_that_outlives_the_cap_is_cancelled(
         passed[0] = 121
 
         with pytest.raises(AirflowSensorTimeout, match="cap of 2 minutes"):
-            run_step(reserved, cluster_id, cap_minutes=2, idle_minutes=1)
+            run_step(reserved, cluster_id, cap_minutes=2)
 
         until(lambda: step_state(emr, cluster_id, step_id) == "CANCELLED")
 

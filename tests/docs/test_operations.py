@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ from pyiceberg.catalog import Catalog
 
 from fruits.commits import commit_features
 from fruits.component_commits import commit_components
-from fruits.lake import ensure_tables, open_catalog, open_table, read
+from fruits.lake import NAMESPACE, ensure_tables, open_catalog, open_table, read
 from fruits.ledger import Entry, reserve
 from fruits.runs import record_run
 from local_cloud.s3 import ObjectStorage
@@ -24,7 +25,7 @@ from tests.fruits.lake_support import (
     sensed,
 )
 
-QUARANTINE, BILL, SNAPSHOTS, ROLL_BACK, CATALOG = examples("operations.md")
+QUARANTINE, BILL, SNAPSHOTS, ROLL_BACK, CATALOG, LAKE_LOST = examples("operations.md")
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -73,6 +74,30 @@ def test_a_bad_batch_is_rolled_back_and_computed_again(
     commit_features(lake, manifest_uri("day-3"), featurized("day-3"))
     commit_components(lake, reduced(lake, "day-3"))
     assert read("components").to_arrow().num_rows == 3
+
+
+@pytest.mark.parametrize("lost", ["features", "components"])
+def test_a_part_of_the_catalog_is_made_again(lake: Catalog, lost: str) -> None:
+    """One table that the catalog lost is registered; the others stay as they are, and repeated."""
+    before = {name: keys(lake, name) for name in ("features", "components")}
+    lake.drop_table((NAMESPACE, lost))
+
+    for _ in range(2):
+        names_of(CATALOG)
+
+    assert {name: keys(open_catalog(), name) for name in before} == before
+
+
+def test_a_lost_lake_begins_anew(lake: Catalog, storage: ObjectStorage) -> None:
+    """The tables' files are gone, and their entries keep a run from starting until they are too."""
+    shutil.rmtree(storage.folder / "fruits-lake" / "tables")
+    with pytest.raises(FileNotFoundError):
+        ensure_tables(open_catalog())
+
+    names_of(LAKE_LOST)
+    ensure_tables(open_catalog())
+
+    assert sensed(lake, "day-3").counts.added == 4
 
 
 def test_a_lost_catalog_is_made_again(

@@ -37,7 +37,7 @@ def test_the_page_is_of_this_template_and_these_functions() -> None:
     assert skeleton(TEMPLATE).fullmatch(PAGE.read_text()), "make walkthrough"
 
 
-def test_every_block_runs_on_drawn_images(tmp_path: Path) -> None:
+def test_every_block_runs_on_drawn_images(tmp_path: Path, cache_folder: Path) -> None:
     """Without real images the same page comes of drawn ones, in a folder of its own."""
     draw_samples(tmp_path / "images")
     paths = os.pathsep.join(str(ROOT / part) for part in ("plugins", "spark_jobs", "."))
@@ -46,7 +46,7 @@ def test_every_block_runs_on_drawn_images(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "walkthrough", *map(str, words)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": paths, "FRUITS_CACHE_FOLDER": str(tmp_path / "cache")},
+        env=os.environ | {"PYTHONPATH": paths, "FRUITS_CACHE_FOLDER": str(cache_folder)},
         capture_output=True,
         text=True,
         timeout=600,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +30,13 @@ class CloudBatches:
     """Runs batches over the images under *images*, a folder of the images bucket.
 
     *weights* is a setting: a file, or seeded. Weights that are made are kept in *cache_folder*.
+    Steps run in *node_python*, which has what nodes have.
     """
 
     cloud: LocalCloud
     weights: str
     cache_folder: Path
+    node_python: Path
 
     @property
     def images(self) -> Path:
@@ -43,7 +48,7 @@ class CloudBatches:
         chosen = {
             "IMAGES_URI": "s3://fruits-images/fruits/",
             "WEIGHTS": self.weights,
-            "NODE_PYTHON": sys.executable,
+            "NODE_PYTHON": str(self.node_python),
             "CACHE_FOLDER": str(self.cache_folder),
             "POLL_SECONDS": "0.2",
             "PRICES_MAX_AGE_DAYS": "36500",
@@ -63,9 +68,21 @@ class CloudBatches:
             check=False,
         )
 
+    def here(self, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the library in this process, whose environment `cloud` has set.
+
+        It is soon over: a process of its own would import PyIceberg for longer.
+        """
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            code = importlib.import_module(module).main([*words])
+        return subprocess.CompletedProcess(
+            [module, *words], code, stdout.getvalue(), stderr.getvalue()
+        )
+
     def export(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Export something, as `make export` does."""
-        return self.python("fruits.exports", *words)
+        return self.here("fruits.exports", *words)
 
     def pixels(self, keys: list[str]) -> np.ndarray:
         """Return images as a phone would hand them to the network, uint8[N, 224, 224, 3]."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.cloud_batches import CloudBatches
+from tests.end_to_end.node_python import make_node_python
 from tests.end_to_end.recorded_cloud import RecordedCloud
 
 
@@ -21,7 +22,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecordedCloud]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def node_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a Python as nodes have it."""
+    return make_node_python(tmp_path_factory.mktemp("node"))
+
+
 @pytest.fixture(scope="module")
-def batches(cloud: RecordedCloud, cache_folder: Path) -> CloudBatches:
+def batches(cloud: RecordedCloud, cache_folder: Path, node_python: Path) -> CloudBatches:
     """Return batches with seeded weights."""
-    return CloudBatches(cloud, "seeded", cache_folder)
+    return CloudBatches(cloud, "seeded", cache_folder, node_python)

@@ -53,7 +53,9 @@ def exported(orchard: CloudBatches, target: Path) -> pa.Table:
 
 def feature_models(orchard: CloudBatches, *words: str) -> tuple[int, str]:
     """List the feature models, or switch, as `make switch-model` does."""
-    done = orchard.python("fruits.feature_models", *words)
+    # The list, which is asked for once, by `python -m`: that has to work, too.
+    run = orchard.here if words else orchard.python
+    done = run("fruits.feature_models", *words)
     return done.returncode, " ".join(done.stdout.split())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ BUCKET = "fruits-images"
 LAKE = "s3://fruits-lake"
 MODEL = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
 OTHER_MODEL = "ResNet50-224-bilinear-v2-0123456789ab"
+BROKEN = "OSError: image file is truncated (13 bytes not processed)"
 LENGTH = 6
 TIME = pa.timestamp("us", tz="UTC")
 COMMON = [
@@ -93,9 +95,9 @@ def sensed(
     prefix: str = "",
     model: str = MODEL,
     max_images: int | None = None,
-    **more: bool,
+    **more: Any,
 ) -> Manifest:
-    """Sense the bucket of these tests; *more* says beside, or retry_quarantined."""
+    """Sense the bucket of these tests; *more* is beside, max_inferences, retry_quarantined."""
     return sense(
         catalog,
         images_uri=f"s3://{BUCKET}/{prefix}",
@@ -140,7 +142,7 @@ def featurized(
         if row["image_key"] not in broken | changed
     ]
     quarantine = [
-        row | {"reason": "truncated", "error_message": "ends early", "batch": batch}
+        row | {"reason": "truncated", "error_message": BROKEN, "batch": batch}
         for row in added
         if row["image_key"] in broken
     ]
@@ -167,12 +169,14 @@ def featurized(
     return f"{work}/result.json"
 
 
-def reprocess(catalog: Catalog, batch: str, model: str = OTHER_MODEL, **options: Any) -> None:
+def reprocess(
+    catalog: Catalog, batch: str, model: str = OTHER_MODEL, *, fit: bool = True, **options: Any
+) -> None:
     """Take a batch of another feature model through features and components, beside the current."""
     sensed(catalog, batch, model=model, beside=True, **options)
     commit_removals(catalog, manifest_uri(batch))
     commit_features(catalog, manifest_uri(batch), featurized(batch, model=model))
-    commit_components(catalog, reduced(catalog, batch, model=model))
+    commit_components(catalog, reduced(catalog, batch, model=model, fit=fit))
 
 
 def ingest(catalog: Catalog, batch: str, *images: str, **options: Any) -> None:
@@ -200,6 +204,7 @@ def reduced(
     k: int = 2,
     edit: Edit = keep,
     fit: bool = True,
+    files: int = 2,
 ) -> str:
     """Write what a PCA step writes for the features as they are; return result.json's URI.
 
@@ -233,7 +238,7 @@ def reduced(
             "k": k,
             "explained_variance_kept": 0.96,
         },
-        "components": written(f"components/data/{batch}/{attempt}", COMPONENTS, edit(rows), 2),
+        "components": written(f"components/data/{batch}/{attempt}", COMPONENTS, edit(rows), files),
         "warnings": [],
     }
     write_json(f"{work}/result.json", result)
@@ -265,6 +270,18 @@ def _write(uri: str, schema: pa.Schema, rows: Rows) -> dict[str, Any]:
     pq.write_table(pa.table(columns, schema=schema), sink, row_group_size=50)
     write_bytes(uri, sink.getvalue())
     return {"uri": uri, "rows": len(rows), "bytes": len(sink.getvalue())}
+
+
+def listed_image(key: str) -> dict[str, Any]:
+    """Return a row of a manifest's list of added images, of an image that need not exist."""
+    return {
+        "image_key": key,
+        "image_uri": f"s3://{BUCKET}/{key}",
+        "label": key.rpartition("/")[0],
+        "etag": f"etag of {key}",
+        "size_bytes": 7,
+        "last_modified": datetime(2026, 11, 21, tzinfo=UTC),
+    }
 
 
 def published(

@@ -100,8 +100,13 @@ def test_a_step_that_failed_is_told_although_its_cluster_could_not_be_ended(
 def test_who_is_told_to_go_ends_the_cluster_first(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A closed connection and a stopped container are as good as Ctrl-C."""
+    """A closed connection and a stopped container are as good as Ctrl-C; told twice, as once."""
     ended = []
+
+    def terminate(run: ShellRun) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+        ended.append(run.batch)
 
     def ingest(run: ShellRun) -> None:
         with run._terminating():
@@ -109,7 +114,7 @@ def test_who_is_told_to_go_ends_the_cluster_first(
             time.sleep(10)
 
     monkeypatch.setattr(ShellRun, "ingest", ingest)
-    monkeypatch.setattr(ShellRun, "_terminate", lambda run: ended.append(run.batch))
+    monkeypatch.setattr(ShellRun, "_terminate", terminate)
     monkeypatch.setattr(sys, "argv", ["fruits.batch"])
     before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from fruits.batches import Batch, batch_id
 
+LAKE = "s3://lake"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -13,18 +14,25 @@ def test_a_retry_finds_the_same_batch() -> None:
     """The id depends on the run alone, in whatever time zone it is given."""
     elsewhere = NOON.astimezone(timezone(timedelta(hours=9)))
 
-    assert batch_id(NOON, "scheduled") == batch_id(elsewhere, "scheduled")
-    assert batch_id(NOON, "scheduled").startswith("20261121T120000-")
+    assert batch_id(NOON, "scheduled", LAKE) == batch_id(elsewhere, "scheduled", LAKE)
+    assert batch_id(NOON, "scheduled", LAKE).startswith("20261121T120000-")
 
 
 def test_runs_of_the_same_second_are_different_batches() -> None:
     """Two manual runs in one second do not write over each other."""
-    assert batch_id(NOON, "manual-1") != batch_id(NOON, "manual-2")
+    assert batch_id(NOON, "manual-1", LAKE) != batch_id(NOON, "manual-2", LAKE)
+
+
+def test_two_airflows_of_an_account_have_different_batches() -> None:
+    """Their nightly runs have the same id; neither may take the other's cluster for its own."""
+    night = "scheduled__2026-11-21T02:00:00+00:00"
+
+    assert batch_id(NOON, night, LAKE) != batch_id(NOON, night, "s3://another-lake")
 
 
 def test_ids_are_safe_in_uris_tags_and_file_names() -> None:
     """A run id may hold anything; the batch id holds letters, digits and a dash."""
-    assert batch_id(NOON, "manual__2026-11-21T12:00:00+00:00 é/%").replace("-", "").isalnum()
+    assert batch_id(NOON, "manual__2026-11-21T12:00:00+00:00 é/%", LAKE).replace("-", "").isalnum()
 
 
 def test_attempts_share_no_folder() -> None:

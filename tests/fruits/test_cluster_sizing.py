@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from fruits.cluster_sizing import (
@@ -14,12 +15,14 @@ from fruits.cluster_sizing import (
     CAP_SHARE,
     COLUMNS,
     OTHER_SECONDS,
+    RUNS_LOOKED_AT,
     START_SECONDS,
     Load,
     Speed,
     choose_size,
     comparable,
     fit_speed,
+    room,
 )
 from fruits.clusters import cluster_roles
 from fruits.costs import cost, read_prices, worst_case
@@ -27,6 +30,7 @@ from fruits.settings import Settings
 
 PRICES = read_prices("eu-west-3")
 LARGE = Settings(workers=20, cap_money=100, month_cap_money=1000)
+CAP = LARGE.cap_minutes
 
 
 def run(seconds: float, images: int, workers: int = 1, **more: Any) -> dict[str, Any]:
@@ -40,7 +44,30 @@ def run(seconds: float, images: int, workers: int = 1, **more: Any) -> dict[str,
         "added_bytes": 0,
         "featurize_seconds": seconds,
         "feature_model": "MobileNetV2-224-bilinear-v2-715706dbcc4b",
+        "failed_tasks": "",
+        "estimated_seconds": 30.0,
+        "cluster_seconds": START_SECONDS + seconds + OTHER_SECONDS,
     } | more
+
+
+def overdue(images: int, estimate: float = 4770, life: float = 7200) -> dict[str, Any]:
+    """Return the row of a batch that was cancelled when its cluster had lived so long."""
+    failed = {"featurize_seconds": None, "failed_tasks": "featurize"}
+    more = {"estimated_seconds": estimate, "cluster_seconds": life}
+    return run(0, images) | failed | more
+
+
+def night(runs: list[dict[str, Any]], truth: Speed) -> dict[str, Any]:
+    """Return the row of a night's batch of a backlog without an end, after those of *runs*."""
+    settings = Settings()
+    speed = fit_speed(runs, CAP)
+    images = max(1, int(room(speed, settings, PRICES).limit or 0))
+    sizing = choose_size(Load(images, 0), speed, settings, PRICES)
+    seconds = truth.seconds(Load(images, 0), sizing.workers * sizing.vcpus)
+    known = {"workers": sizing.workers, "estimated_seconds": sizing.seconds}
+    if START_SECONDS + seconds <= settings.cap_minutes * 60:
+        return run(seconds, images) | known
+    return overdue(images) | known
 
 
 def test_a_small_day_gets_one_worker() -> None:
@@ -97,9 +124,53 @@ def test_the_cap_in_money_holds_the_workers_down() -> None:
     assert (sizing.workers, sizing.fits) == (3, False)
 
 
+@with_settings(deadline=None)
+@given(
+    speed=st.builds(Speed, st.floats(1e-6, 5000), st.floats(1, 10_000)),
+    minutes=st.integers(1, 1440),
+    most=st.integers(1, 20),
+    share=st.floats(0, 2),
+    size=st.integers(0, 10**9),
+)
+def test_what_is_cut_to_the_room_fits(
+    speed: Speed, minutes: int, most: int, share: float, size: int
+) -> None:
+    """A batch ends in time on some size if and only if its work is within the room."""
+    settings = LARGE.model_copy(update={"cap_minutes": minutes, "workers": most})
+    limit = room(speed, settings, PRICES).limit
+    images = max(1, int(share * (limit or 0) / Load(1, size).inferences))
+    load = Load(images, images * size)
+
+    sizing = choose_size(load, speed, settings, PRICES)
+
+    assert sizing.fits == (limit is not None and load.inferences <= limit)
+
+
+def test_a_million_photographs_are_more_than_two_workers_do_in_two_hours() -> None:
+    """With the defaults they would live 111 of 120 minutes: too near for an estimate."""
+    photographs = Load(1_000_000, 2_000_000 * 1_000_000)
+    most = room(Speed(), Settings(), PRICES)
+
+    assert not choose_size(photographs, Speed(), Settings(), PRICES).fits
+    assert most.workers == 2
+    assert most.limit == pytest.approx((CAP_SHARE * 7200 - 630) * 50 * 16)
+
+
+def test_a_cap_of_the_least_minutes_has_room_for_an_image() -> None:
+    """One minute less, and no cluster has time for any: then there is nothing to cut to."""
+    least = room(Speed(), LARGE, PRICES).least_minutes
+    caps = (LARGE.model_copy(update={"cap_minutes": least - less}) for less in (0, 1))
+
+    enough, too_short = (room(Speed(), settings, PRICES).limit for settings in caps)
+
+    assert enough
+    assert enough > 1
+    assert too_short is None
+
+
 def test_without_batches_the_speed_is_assumed() -> None:
     """A first batch is sized too."""
-    speed = fit_speed([])
+    speed = fit_speed([], CAP)
 
     assert speed.rate == pytest.approx(ASSUMED_RATE)
     assert (round(speed.fixed_seconds), speed.runs) == (30, 0)
@@ -111,12 +182,71 @@ def test_the_fit_improves_with_every_batch() -> None:
     sizes = [500, 2_000, 30_000, 100_000, 8_000, 60_000]
     runs = [run(truth.seconds(Load(images, 0), 16), images, workers=2) for images in sizes]
 
-    errors = [abs(fit_speed(runs[:count]).rate / truth.rate - 1) for count in (0, 3, 6)]
+    errors = [abs(fit_speed(runs[:count], CAP).rate / truth.rate - 1) for count in (0, 3, 6)]
 
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.1
-    assert fit_speed(runs).fixed_seconds == pytest.approx(45, rel=0.1)
-    assert fit_speed(runs).runs == 6
+    assert fit_speed(runs, CAP).fixed_seconds == pytest.approx(45, rel=0.1)
+    assert fit_speed(runs, CAP).runs == 6
+
+
+@pytest.mark.parametrize("slower", [1, 1.5, 2, 3, 3.5, 5, 10, 30, 100])
+def test_a_wrong_estimate_costs_a_few_nights(slower: float) -> None:
+    """However slow the network is, a backlog comes to go down, by as much as ends in time."""
+    truth, runs = Speed(ASSUMED_RATE / slower), list[dict[str, Any]]()
+    for _ in range(20):
+        runs.insert(0, night(runs, truth))
+
+    lost = [row for row in runs if not row["featurize_seconds"]]
+    assert len(lost) <= 6
+    assert all(row["featurize_seconds"] for row in runs[:10])
+    assert runs[0]["featurize_seconds"] > 7200 / 4
+
+
+@given(images=st.integers(1, 10**7), life=st.floats(5400, 86_400))
+def test_after_a_batch_that_did_not_end_the_next_is_half(images: int, life: float) -> None:
+    """The next would take the same workers at most half of the time that was too short."""
+    vain = overdue(images, estimate=4770, life=life)
+
+    speed = fit_speed([vain], CAP)
+
+    assert speed.inferences(life - START_SECONDS, 8) <= images / 2
+    assert speed.rate <= ASSUMED_RATE
+
+
+def test_a_step_that_hung_is_forgotten_when_one_did_not() -> None:
+    """Ten images that took two hours say nothing once seven took half a minute."""
+    hung = overdue(10, estimate=31)
+
+    assert fit_speed([hung], CAP).rate < 0.001
+    assert fit_speed([run(31, 7), hung], CAP).rate == pytest.approx(ASSUMED_RATE, rel=0.1)
+
+
+def test_a_slow_batch_is_remembered_until_a_later_one_was_faster() -> None:
+    """A small batch that ended does not bring back the estimate with which a large one did not."""
+    slow, small, fast = overdue(1_900_000), run(50, 1_000), run(4000, 1_500_000)
+
+    remembered = fit_speed([small, slow], CAP)
+
+    assert remembered.rate == pytest.approx(1_900_000 / 8 / 6780)
+    assert (remembered.runs, remembered.overdue) == (1, 1)
+    assert fit_speed([fast, small, slow], CAP).overdue == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cluster_seconds": 900.0},
+        {"cluster_seconds": 900.0, "estimated_seconds": 30.1},
+        {"failed_tasks": "commit_features"},
+        {"failed_tasks": "featurize_again"},
+        {"estimated_seconds": None},
+        {"cluster_seconds": None},
+    ],
+)
+def test_other_failures_do_not_make_it_slower(other: dict[str, Any]) -> None:
+    """Only featurize, and only if it had most of a cap, and more than it was expected to take."""
+    assert fit_speed([overdue(1_000_000) | other], CAP) == fit_speed([], CAP)
 
 
 @given(
@@ -132,7 +262,7 @@ def test_the_fit_improves_with_every_batch() -> None:
 )
 def test_no_measurement_makes_an_absurd_speed(runs: list[dict[str, Any]]) -> None:
     """However odd the batches were, the next one has a finite, positive estimate."""
-    speed = fit_speed(runs)
+    speed = fit_speed(runs, CAP)
 
     assert 0 < speed.rate <= 100 * ASSUMED_RATE
     assert speed.fixed_seconds >= 1
@@ -149,7 +279,10 @@ def test_only_like_batches_are_compared() -> None:
     ]
     failed = run(0, 10_000) | {"featurize_seconds": None}
 
-    chosen = comparable([*others, good, failed], Settings(), good["feature_model"])
+    # Nights on which photographs were only deleted, more than are looked at.
+    removals = [good | {"added": 0, "featurize_seconds": None}] * (RUNS_LOOKED_AT + 1)
+
+    chosen = comparable([*others, *removals, good, failed], Settings(), good["feature_model"])
 
     assert chosen == [good, failed]
-    assert fit_speed(chosen).runs == 1
+    assert fit_speed(chosen, CAP).runs == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +32,7 @@ from tests.fruits.lake_support import (
     ingest,
     ingest_and_fit,
     keys,
+    listed_image,
     manifest_uri,
     published,
     put,
@@ -117,7 +117,7 @@ def test_unusual_keys_leave_the_tables_too(catalog: Catalog, tmp_path: Path) -> 
     """Quotes, percent signs, accents and newlines in keys are data, never syntax."""
     odd = ["a b/é.jpg", "a=b/50%.jpg", 'q/it\'s "so".jpg', "n/new\nline.jpg", "p/x+y'); --.jpg"]
     everything = [*odd, "a b/stays.jpg", "q/its.jpg", "n/new line.jpg"]
-    added = [image(key) for key in everything]
+    added = [listed_image(key) for key in everything]
     removed = [gone(key) for key in odd]
     published("b1", tmp_path, added=added)
     commit_features(catalog, manifest_uri("b1"), featurized("b1"))
@@ -133,7 +133,7 @@ def test_unusual_keys_leave_the_tables_too(catalog: Catalog, tmp_path: Path) -> 
 
 def test_thousands_of_removals_over_many_files(catalog: Catalog, tmp_path: Path) -> None:
     """5,000 spread keys go in one snapshot; rows that stay keep every bit, as do other files."""
-    everything = [image(f"label{n % 7}/{n:06}.jpg") for n in range(12_000)]
+    everything = [listed_image(f"label{n % 7}/{n:06}.jpg") for n in range(12_000)]
     everything.sort(key=lambda row: (row["label"], row["image_key"]))
     published("b1", tmp_path, added=everything)
     commit_features(catalog, manifest_uri("b1"), featurized("b1", files=7))
@@ -282,6 +282,20 @@ def test_too_many_broken_images_are_refused(catalog: Catalog) -> None:
     assert (done.features, done.quarantined) == (18, 2)
 
 
+def test_a_few_broken_images_are_rows_whatever_their_share(catalog: Catalog) -> None:
+    """One bad upload of a small day would otherwise stop every night after it, and pay for it."""
+    for key in KEYS[:4]:
+        put(key)
+    sensed(catalog, "b1")
+    result = featurized("b1", broken=KEYS[:2])
+
+    with pytest.raises(TooManyQuarantinedError):
+        commit_features(catalog, manifest_uri("b1"), result, quarantine_allowance=1)
+    done = commit_features(catalog, manifest_uri("b1"), result, quarantine_allowance=2)
+
+    assert (done.features, done.quarantined) == (2, 2)
+
+
 def test_an_image_moves_between_features_and_quarantine(catalog: Catalog) -> None:
     """A replacement that is broken takes the old features along; a repaired one the quarantine."""
     ingest(catalog, "b1", *KEYS, broken=["Apple/1.jpg"])
@@ -383,16 +397,5 @@ def test_a_table_with_delete_files_is_refused() -> None:
         data_files(table)
 
 
-def image(key: str) -> dict:
-    return {
-        "image_key": key,
-        "image_uri": f"s3://{BUCKET}/{key}",
-        "label": key.rpartition("/")[0],
-        "etag": f"etag of {key}",
-        "size_bytes": 7,
-        "last_modified": datetime(2026, 11, 21, tzinfo=UTC),
-    }
-
-
 def gone(key: str) -> dict:
-    return image(key) | {"reason": "deleted"}
+    return listed_image(key) | {"reason": "deleted"}

@@ -28,6 +28,7 @@ from fruits.settings import Settings
 from fruits.stored import UndeletedError
 from fruits.sweeps import LostFilesError, sweep
 from local_cloud.s3 import ObjectStorage
+from tests.fruits.conftest import serving_tables
 from tests.fruits.lake_search import Image, search
 from tests.fruits.lake_support import (
     LAKE,
@@ -63,15 +64,22 @@ def image(key: str) -> Image:
     return Image((key, etag), (vector(etag), vector(etag)[:2]))
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fill bucket, tables and everything beside them; return the folder."""
+    folder = tmp_path_factory.mktemp("filled")
+    with serving_tables(folder) as catalog:
+        ingest_and_fit(catalog, "b1", KEY, BROKEN, *OTHERS, broken=[BROKEN])
+        put(OTHERS[0], "replaced")
+        ingest_and_fit(catalog, "b2")
+        leave_traces(catalog, image(KEY))
+    return folder
+
+
 @pytest.fixture
-def orchard(catalog: Catalog) -> Image:
-    """Fill bucket, tables and everything beside them; return what one of the images is known by."""
-    ingest_and_fit(catalog, "b1", KEY, BROKEN, *OTHERS, broken=[BROKEN])
-    put(OTHERS[0], "replaced")
-    ingest_and_fit(catalog, "b2")
-    erased = image(KEY)
-    leave_traces(catalog, erased)
-    return erased
+def orchard(filled: Path, catalog: Catalog) -> Image:
+    """Have all that was filled; return what one of its images is known by."""
+    return image(KEY)
 
 
 def leave_traces(catalog: Catalog, erased: Image) -> None:

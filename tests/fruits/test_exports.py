@@ -16,19 +16,28 @@ from fruits import exports
 from fruits.component_commits import commit_components
 from fruits.exports import ExportError, export_table, main, whole_file, widened
 from fruits.lake import read
+from tests.fruits.conftest import serving_tables
 from tests.fruits.lake_support import LENGTH, ingest, put, reduced
 
 KEYS = [f"Apple/{number}.jpg" for number in range(7)] + ['q, "odd"/é\n1.jpg']
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a lake with two PCA versions, and one undecodable image."""
+    folder = tmp_path_factory.mktemp("filled")
+    with serving_tables(folder) as catalog:
+        for number, batch in enumerate(("b1", "b2")):
+            for key in KEYS[number * 4 : number * 4 + 4]:
+                put(key)
+            ingest(catalog, batch, broken=[KEYS[0]])
+            commit_components(catalog, reduced(catalog, batch), keep_model_versions=2)
+    return folder
+
+
 @pytest.fixture
-def table(catalog: Catalog) -> Catalog:
-    """Return a catalog with two PCA versions, and one undecodable image."""
-    for number, batch in enumerate(("b1", "b2")):
-        for key in KEYS[number * 4 : number * 4 + 4]:
-            put(key)
-        ingest(catalog, batch, broken=[KEYS[0]])
-        commit_components(catalog, reduced(catalog, batch), keep_model_versions=2)
+def table(filled: Path, catalog: Catalog) -> Catalog:
+    """Return the catalog of what was filled."""
     return catalog
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
@@ -17,27 +19,39 @@ from fruits.feature_models import (
     switch,
 )
 from fruits.lake import current_feature_model, current_version, equals, open_table, read
+from tests.fruits.conftest import serving_tables
 from tests.fruits.lake_support import (
     MODEL,
     OTHER_MODEL,
+    bucket_versions,
     featurized,
     ingest,
     ingest_and_fit,
+    keys,
     manifest_uri,
     put,
     reduced,
     reprocess,
     sensed,
+    table_rows,
 )
 
 KEYS = [f"{label}/{number}.jpg" for label in ("Apple", "Banana") for number in range(5)]
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a lake with two models, the first of them current."""
+    folder = tmp_path_factory.mktemp("filled")
+    with serving_tables(folder) as catalog:
+        ingest_and_fit(catalog, "b1", *KEYS)
+        reprocess(catalog, "b2")
+    return folder
+
+
 @pytest.fixture
-def both(catalog: Catalog) -> Catalog:
-    """Fill the lake with features and components of two models, the first of them current."""
-    ingest_and_fit(catalog, "b1", *KEYS)
-    reprocess(catalog, "b2")
+def both(filled: Path, catalog: Catalog) -> Catalog:
+    """Return a catalog with features and components of both models."""
     return catalog
 
 
@@ -52,6 +66,23 @@ def test_what_is_computed_beside_is_not_read(both: Catalog) -> None:
     """Features and components of another model change nothing for readers."""
     assert read_now(both) == ({MODEL}, {"b1-1"})
     assert (current_feature_model(both), current_version(both)) == (MODEL, "b1-1")
+
+
+def test_a_repeated_reprocess_leaves_readers_their_components(both: Catalog) -> None:
+    """An image that was replaced meanwhile keeps its rows of the current model until its run."""
+    put(KEYS[0], "other bytes")
+    reprocess(both, "b3", fit=False)
+
+    assert read_now(both) == ({MODEL}, {"b1-1"})
+    assert len(keys(both, "components")) == 2 * len(KEYS)
+
+    ingest(both, "b4")
+    commit_components(both, reduced(both, "b4", fit=False))
+    rows = [
+        {(row["image_key"], row["etag"]) for row in table_rows(both, name)}
+        for name in ("features", "components")
+    ]
+    assert rows == [set(bucket_versions().items())] * 2
 
 
 def test_a_switch_is_one_commit_of_one_table(both: Catalog) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from moto.server import ThreadedMotoServer
 from pyiceberg.catalog import Catalog
 
 from fruits.file_io import PatientFileIO
@@ -15,6 +17,7 @@ from fruits.lake import ensure_tables, open_catalog, open_table
 from fruits.objects import list_uris
 from local_cloud.s3 import ObjectStorage
 from tests.chaos.faults import FaultProxy, Rule, failing, throttling
+from tests.conftest import forget_credentials
 
 PLACE = "s3://fruits-lake/tables/file-io/"
 
@@ -34,6 +37,32 @@ def catalog(proxy: FaultProxy) -> Catalog:
     opened = open_catalog()
     ensure_tables(opened)
     return opened
+
+
+@pytest.mark.parametrize(("profile", "given"), [("role", True), ("keys", False)])
+def test_arrow_gets_the_credentials_that_it_does_not_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, given: bool
+) -> None:
+    """An administrator's profile often assumes a role: Arrow would ask S3 without a signature."""
+    file = tmp_path / "config"
+    file.write_text(
+        "[profile keys]\naws_access_key_id = A\naws_secret_access_key = B\nregion = eu-west-3\n"
+        "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/Administrator\n"
+        "source_profile = keys\nregion = eu-west-3\n"
+    )
+    forget_credentials(monkeypatch, tmp_path / "nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://{host}:{port}")
+    opened = PatientFileIO({"s3.region": "eu-west-3"})._initialize_s3_fs("bucket")
+    server.stop()
+
+    _, (options,) = opened.__reduce__()
+    assert bool(options["access_key"]) == given
+    assert bool(options["session_token"]) == given
 
 
 @pytest.mark.parametrize("name", ["metadata.avro", "data.parquet"])

@@ -30,6 +30,7 @@ def test_what_names_or_shows_images_goes(key: str) -> None:
         *("jobs/1/pca.py", "bootstrap/1/limit_lifetime.sh", "wheelhouses/1/numpy.whl"),
         *("weights/1/w.h5", "weights/MobileNetV2.json", "networks/m.tflite", "code/newest.json"),
         *("leases/b.1.json", "ledger/2026-11/b.1.json", "erasures/1.json", "security/x.zip"),
+        *("ledger/last_look.json", "ledger/findings/20261121T030000Z-j-1.json"),
         *("reports/b/report.json", "models/pca/b-1.1/pca.npz", "models/pca/b-1.1/model.json"),
         *("models/pca/b-1.1/PCAModel/data/part-0.parquet", "exports/b1/features.csv"),
         *("models/pca/b-1.1/explained_variance.svg", "tables/features/data/b/x.parquet"),

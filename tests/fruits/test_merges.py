@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,13 +16,13 @@ from fruits.component_commits import commit_components
 from fruits.errors import UnreadableTableError
 from fruits.lake import data_files, open_table
 from fruits.merges import LARGEST, MANY, SMALL, merge_small_files, small_runs
+from tests.fruits.conftest import serving_tables
 from tests.fruits.lake_support import (
     MODEL,
     OTHER_MODEL,
     delete,
     featurized,
     ingest,
-    ingest_and_fit,
     keys,
     manifest_uri,
     reduced,
@@ -32,11 +34,26 @@ from tests.fruits.unlucky_catalogs import OvertakenCatalog, unlucky
 MB = 1024 * 1024
 
 
-def some_days(catalog: Catalog, days: int = MANY) -> None:
-    """Ingest two images a day: each day leaves a file of features."""
-    for day in range(days):
-        images = [f"{label}/{day:02d}.jpg" for label in ("Apple", "Banana")]
-        ingest(catalog, f"b{day:02d}", *images, files=1)
+def one_day(catalog: Catalog, day: int) -> None:
+    """Ingest two images: each day leaves a file of features."""
+    images = [f"{label}/{day:02d}.jpg" for label in ("Apple", "Banana")]
+    ingest(catalog, f"b{day:02d}", *images, files=1)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a lake that lacks one file of many."""
+    folder = tmp_path_factory.mktemp("filled")
+    with serving_tables(folder) as catalog:
+        for day in range(MANY - 1):
+            one_day(catalog, day)
+    return folder
+
+
+@pytest.fixture
+def many_days(filled: Path, catalog: Catalog) -> None:
+    """Let another day leave the one file that makes them many."""
+    one_day(catalog, MANY - 1)
 
 
 def file(name: str, megabytes: float, partition: str = "m") -> SimpleNamespace:
@@ -44,9 +61,8 @@ def file(name: str, megabytes: float, partition: str = "m") -> SimpleNamespace:
     return SimpleNamespace(file_path=name, file_size_in_bytes=size, partition=partition)
 
 
-def test_many_small_files_become_one_with_the_same_rows(catalog: Catalog) -> None:
+def test_many_small_files_become_one_with_the_same_rows(catalog: Catalog, many_days: None) -> None:
     """Rows are equal bit by bit, sorted by label and key, and the old files stay where they are."""
-    some_days(catalog)
     before, old = table_rows(catalog, "features"), data_files(open_table("features", catalog))
 
     count = merge_small_files(catalog, "features", "b99")
@@ -63,9 +79,8 @@ def test_many_small_files_become_one_with_the_same_rows(catalog: Catalog) -> Non
     assert merge_small_files(catalog, "features", "b99") == 0
 
 
-def test_few_files_are_left_alone(catalog: Catalog) -> None:
+def test_few_files_are_left_alone(catalog: Catalog, filled: Path) -> None:
     """Fewer than 16 small files make no snapshot."""
-    some_days(catalog, MANY - 1)
     count = len(open_table("features", catalog).metadata.snapshots)
 
     assert merge_small_files(catalog, "features", "b99") == 0
@@ -92,9 +107,8 @@ def test_a_single_leftover_file_is_not_rewritten() -> None:
     assert [len(run) for run in runs] == [3, 3, 3, 3, 3]
 
 
-def test_feature_models_are_not_mixed(catalog: Catalog) -> None:
+def test_feature_models_are_not_mixed(catalog: Catalog, many_days: None) -> None:
     """A data file holds one feature model: that is what PCA relies on."""
-    some_days(catalog)
     sensed(catalog, "other", model=OTHER_MODEL)
     result = featurized("other", model=OTHER_MODEL, files=MANY)
     commit_features(catalog, manifest_uri("other"), result)
@@ -108,9 +122,10 @@ def test_feature_models_are_not_mixed(catalog: Catalog) -> None:
     assert len(table_rows(catalog, "features")) == 4 * MANY
 
 
-def test_a_step_that_read_before_a_merge_is_committed_after_it(catalog: Catalog) -> None:
+def test_a_step_that_read_before_a_merge_is_committed_after_it(
+    catalog: Catalog, many_days: None
+) -> None:
     """PCA's snapshot is another one then, of the same images; later days go on as ever."""
-    some_days(catalog)
     result = reduced(catalog, "b15")
     merge_small_files(catalog, "features", "b15")
 
@@ -123,39 +138,44 @@ def test_a_step_that_read_before_a_merge_is_committed_after_it(catalog: Catalog)
     assert len(table_rows(catalog, "features")) == 2 * MANY - 1
 
 
-def test_components_are_merged_too(catalog: Catalog) -> None:
+def test_components_are_merged_too(catalog: Catalog, many_days: None) -> None:
     """Each version's files by themselves."""
-    ingest_and_fit(catalog, "a", "Apple/first.jpg")
-    for day in range(MANY):
-        ingest(catalog, f"b{day:02d}", f"Apple/{day}.jpg")
-        commit_components(catalog, reduced(catalog, f"b{day:02d}", fit=False))
-    before = table_rows(catalog, "components")
+    for attempt in ("1", "2"):
+        result = reduced(catalog, "b15", attempt, files=MANY)
+        commit_components(catalog, result, keep_model_versions=2)
+    before = by_version(catalog)
 
-    assert merge_small_files(catalog, "components", "b99") == MANY + 1
-    assert table_rows(catalog, "components") == before
-    assert len(data_files(open_table("components", catalog))) == 1
+    assert merge_small_files(catalog, "components", "b99") == 2 * MANY
+    assert by_version(catalog) == before
+    assert len(data_files(open_table("components", catalog))) == 2
+
+
+def by_version(catalog: Catalog) -> list[dict[str, Any]]:
+    """Return the rows of components, version by version."""
+    return sorted(table_rows(catalog, "components"), key=lambda row: row["model_version"])
 
 
 def test_a_removal_while_files_are_merged_is_not_undone(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, many_days: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run that lost a file to another commit is left; no removed row comes back."""
-    some_days(catalog)
     delete("Apple/05.jpg")
     sensed(catalog, "gone")
     remove = partial(commit_removals, catalog, manifest_uri("gone"))
     monkeypatch.setattr(OvertakenCatalog, "other", remove)
 
-    merge_small_files(unlucky(monkeypatch, "OvertakenCatalog"), "features", "b99")
+    merged = merge_small_files(unlucky(monkeypatch, "OvertakenCatalog"), "features", "b99")
 
+    assert merged == 0
     assert "Apple/05.jpg" not in keys(catalog, "features")
     assert len(keys(catalog, "features")) == 2 * MANY - 1
     assert OvertakenCatalog.other is None
 
 
-def test_a_file_of_other_rows_is_refused(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_other_rows_is_refused(
+    catalog: Catalog, many_days: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that something else wrote is not made to look like one of ours."""
-    some_days(catalog)
     table = open_table("features", catalog)
     victim, donor = data_files(table)[:2]
     with table.io.new_input(donor.uri).open() as stream:

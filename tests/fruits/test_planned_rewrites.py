@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fruits.planned_rewrites import plan_rewrites
 from fruits_jobs import objects
 from fruits_jobs.objects import open_parquet
 from fruits_jobs.rewriting import Rewrite, copy_without, read_rewrites
+from tests.fruits.conftest import serving_tables
 from tests.fruits.lake_support import (
     LAKE,
     bucket_versions,
@@ -41,17 +43,25 @@ def fresh_clients() -> None:
     objects.filesystem.cache_clear()
 
 
-@pytest.fixture
-def replaced(catalog: Catalog) -> Catalog:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Commit twenty images, replace three of them, and sense that as batch b2."""
-    for key in KEYS:
-        put(key)
-    sensed(catalog, "b1")
-    commit_features(catalog, manifest_uri("b1"), featurized("b1"))
-    for key in REPLACED:
-        put(key, "new")
-    sensed(catalog, "b2")
-    commit_removals(catalog, manifest_uri("b2"))
+    folder = tmp_path_factory.mktemp("filled")
+    with serving_tables(folder) as catalog:
+        for key in KEYS:
+            put(key)
+        sensed(catalog, "b1")
+        commit_features(catalog, manifest_uri("b1"), featurized("b1"))
+        for key in REPLACED:
+            put(key, "new")
+        sensed(catalog, "b2")
+        commit_removals(catalog, manifest_uri("b2"))
+    return folder
+
+
+@pytest.fixture
+def replaced(filled: Path, catalog: Catalog) -> Catalog:
+    """Return the catalog of what was filled."""
     return catalog
 
 

@@ -110,6 +110,14 @@ def test_a_run_that_got_nowhere_has_a_row_too() -> None:
     assert {row[name] for name in ("cluster_id", "actual_cost", "k", "model_version")} == {None}
 
 
+def test_a_cluster_that_only_the_teardown_found_is_told() -> None:
+    """The run was marked failed before create_cluster had its id: it was paid for all the same."""
+    ended = {"clusters": ["j-2", "j-1"], "seconds": 60.0, "promised": 1.5, "cost": 0.1}
+    stopped = ANSWERS | {"create_cluster": None, "terminate_cluster": ended}
+
+    assert run_row(facts(stopped), Settings(), NOW)["cluster_id"] == "j-2"
+
+
 @pytest.mark.parametrize(
     ("ended", "promised", "cost"),
     [
@@ -148,6 +156,47 @@ def test_the_outcome_names_what_failed_itself(
     assert row["outcome"] == outcome
     assert row["failed_tasks"].startswith(failed)
     assert bool(row["failed_tasks"]) == bool(failed)
+
+
+@pytest.mark.parametrize(
+    ("wish", "task"),
+    [
+        ("remove", "commit_removals"),
+        ("featurize", "commit_features"),
+        ("reduce", "commit_components"),
+    ],
+)
+def test_a_run_that_was_stopped_is_no_success(wish: str, task: str) -> None:
+    """Marked failed while a task waits for its retry, a run has no failed task, but no rows."""
+    asked = ANSWERS | {"sense_changes": ANSWERS["sense_changes"] | {wish: True}}
+
+    assert run_row(facts(asked, **{task: "skipped"}), Settings(), NOW)["outcome"] == "failed"
+    assert run_row(facts(asked), Settings(), NOW)["outcome"] == "success"
+
+
+def test_a_run_over_nothing_but_broken_images_is_a_success() -> None:
+    """They are rows of quarantine; without features there is nothing to reduce."""
+    asked = {"featurize": True, "reduce": True}
+    broken = ANSWERS | {
+        "sense_changes": ANSWERS["sense_changes"] | asked,
+        "commit_features": ANSWERS["commit_features"] | {"features": 0, "reducible": False},
+        "commit_components": None,
+    }
+    skipped = {"pca": "skipped", "commit_components": "skipped"}
+
+    assert facts(broken, **skipped).outcome == "success"
+    broken["commit_features"]["reducible"] = True
+    assert facts(broken, **skipped).outcome == "failed"
+
+
+def test_a_mark_of_success_is_told_from_work_that_succeeded() -> None:
+    """A task that was marked has no answer: its run is left green, although rows are missing."""
+    asked = ANSWERS | {"sense_changes": ANSWERS["sense_changes"] | {"featurize": True}}
+    stopped = facts(asked, commit_features="skipped")
+    marked = facts(asked | {"create_cluster": None}, commit_features="skipped")
+
+    assert (stopped.is_marked_success, marked.is_marked_success) == (False, True)
+    assert marked.outcome == "failed"
 
 
 def test_reporting_again_replaces_the_row(storage: ObjectStorage) -> None:

@@ -73,15 +73,16 @@ ENCRYPTED = {
     "security_configuration": "fruits",
     "log_key": "arn:aws:kms:eu-west-3:123456789012:key/0a1b",
 }
+MACHINES = {"market": list(Market), "worker_instance_type": ["m5.xlarge", "c5.4xlarge"]}
 # A cluster's request looks at these settings, a step's at those: their product would say no more.
+# Nor would that of all regions and the rest: a region says which machines there are.
+OF_REGIONS = {"region": sorted(EU_REGIONS), **MACHINES}
 OF_CLUSTERS = {
-    "region": sorted(EU_REGIONS),
+    **MACHINES,
     "release_label": ["emr-7.13.0", "emr-spark-8.1.0"],
-    "market": list(Market),
     "network": NETWORKS,
     "encryption": [{}, ENCRYPTED],
     "workers": [1, 50],
-    "worker_instance_type": ["m5.xlarge", "c5.4xlarge"],
     "cap_minutes": [2, 1440],
     "idle_minutes": [1, 120],
     "engine": list(Engine),
@@ -102,12 +103,12 @@ def combinations(grid: dict[str, list[Any]]) -> Iterator[Settings]:
 def test_every_cluster_request_fits_the_service_model() -> None:
     """Whatever is set, what we send has no unknown, missing or mistyped parameter."""
     checked = 0
-    for settings in combinations(OF_CLUSTERS):
+    for settings in itertools.chain(combinations(OF_REGIONS), combinations(OF_CLUSTERS)):
         request = run_job_flow_request(settings, STAGED, "token", 1)
         assert validate("RunJobFlow", request) == ""
         checked += 1
 
-    assert checked == 3456
+    assert checked == 24 + 576
 
 
 @pytest.mark.parametrize("settings", combinations(OF_STEPS))
@@ -167,7 +168,7 @@ def test_every_node_gets_the_locked_environment() -> None:
 
     action = request["BootstrapActions"][1]["ScriptBootstrapAction"]
     assert action["Path"] == STAGED.install_python_env
-    assert action["Args"] == [STAGED.wheelhouse, "5" * 64, "/opt/f"]
+    assert action["Args"] == [STAGED.wheelhouse, "5" * 64, "/opt/f", "eu-west-3"]
 
 
 def test_spot_falls_back_to_on_demand() -> None:

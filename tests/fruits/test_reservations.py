@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from fruits.ingestion import reserve
 from fruits.leases import Lease, end_lease, read_lease
 from fruits.ledger import Entry, MonthCapError, entry_uri, month_of, month_so_far
 from fruits.ledger import reserve as enter
-from fruits.objects import delete, list_uris, read_json
+from fruits.objects import delete, list_uris, read_json, write_json
 from fruits.settings import Settings, load_settings
 from fruits.steps import StagedJobs
 from local_cloud.s3 import ObjectStorage
@@ -94,6 +94,14 @@ def test_no_generation_comes_twice(storage: ObjectStorage) -> None:
     assert third["generation"] == 3
 
 
+@pytest.mark.parametrize("left", ["tables/features/data/a/4.2/part-0.parquet", "models/pca/a-4.1/"])
+def test_a_run_of_months_ago_overwrites_nothing(storage: ObjectStorage, left: str) -> None:
+    """Lease and ledger have forgotten it, but what it committed lies where its attempts wrote."""
+    write_json(f"{LAKE}/{left}model.json", {})
+
+    assert reserve(settings(), "a", STAGED, MANY)["generation"] == 5
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "says"),
     [
@@ -111,9 +119,15 @@ def test_no_generation_comes_twice(storage: ObjectStorage) -> None:
     ],
 )
 def test_what_cannot_be_promised_leaves_nothing_behind(
-    storage: ObjectStorage, overrides: dict[str, Any], error: type[FruitsError], says: str
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: dict[str, Any],
+    error: type[FruitsError],
+    says: str,
 ) -> None:
     """One line says what to change; neither a lease nor a charge was made."""
+    old = replace(read_prices("eu-west-3"), as_of=date(2025, 1, 1))
+    monkeypatch.setattr("fruits.ingestion.read_prices", lambda _: old)
     now = datetime.now(UTC)
     enter(LAKE, Entry("other", 1, 3.5, "USD", now), 100)
     before = list_uris(f"{LAKE}/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pyiceberg.catalog import Catalog
 
 from fruits.charts import scatter_chart
@@ -19,7 +21,15 @@ from fruits.scatters import (
     write_scatter,
 )
 from local_cloud.s3 import ObjectStorage
-from tests.fruits.lake_support import featurized, manifest_uri, put, reduced, sensed
+from tests.fruits.lake_support import (
+    featurized,
+    listed_image,
+    manifest_uri,
+    published,
+    put,
+    reduced,
+    sensed,
+)
 
 FOLDER = "s3://fruits-lake/models/pca/v"
 
@@ -30,6 +40,11 @@ def commit(catalog: Catalog, labels: dict[str, int], k: int = 2) -> str:
         for number in range(count):
             put(f"{label}/{number}.jpg")
     sensed(catalog, "b")
+    return commit_sensed(catalog, k)
+
+
+def commit_sensed(catalog: Catalog, k: int = 2) -> str:
+    """Commit features and components of the manifest as it is; return the version."""
     commit_features(catalog, manifest_uri("b"), featurized("b"))
     return commit_components(catalog, reduced(catalog, "b", k=k)).model_version
 
@@ -68,9 +83,11 @@ def test_one_component_is_a_line(catalog: Catalog) -> None:
     assert scatter_chart(scatter) is not None
 
 
-def test_what_is_read_and_drawn_is_bounded(catalog: Catalog) -> None:
+def test_what_is_read_and_drawn_is_bounded(catalog: Catalog, tmp_path: Path) -> None:
     """Of many row groups a few are read, of many rows 1,500 points are kept."""
-    version = commit(catalog, {"Kiwi": 2000, "Apple": 400})
+    many = [f"Apple/{n}.jpg" for n in range(400)] + [f"Kiwi/{n}.jpg" for n in range(2000)]
+    published("b", tmp_path, added=[listed_image(key) for key in sorted(many)])
+    version = commit_sensed(catalog)
 
     scatter = sample_components(catalog, version)
 

@@ -9,7 +9,14 @@ from pydantic import ValidationError
 
 from fruits import batch
 from fruits.objects import split_uri
-from fruits.settings import EU_REGIONS, Engine, Settings, SettingsError, load_settings
+from fruits.settings import (
+    EU_REGIONS,
+    Engine,
+    Settings,
+    SettingsError,
+    load_guard_settings,
+    load_settings,
+)
 from fruits.settings_page import settings_page
 
 
@@ -26,6 +33,14 @@ def test_the_environment_sets_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
 
     assert (settings.engine, settings.workers) == (Engine.TENSORFLOW, 4)
+
+
+def test_an_empty_variable_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FRUITS_K= in a file of settings is no number of components: the variance target chooses."""
+    monkeypatch.setenv("FRUITS_K", "")
+    monkeypatch.setenv("FRUITS_REPROCESS", "")
+
+    assert (load_settings().k, load_settings().reprocess) == (None, None)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-2", "eu-central-2", "paris", ""])
@@ -59,8 +74,12 @@ def test_each_region_of_the_union_is_accepted(region: str) -> None:
         ("month_cap_money", 0),
         ("max_removed_share", 1.1),
         ("release_label", "latest"),
+        ("release_label", "emr-6.15.0"),
+        ("release_label", "emr-spark-8.2.0"),
         ("engine", "abacus"),
         ("backbone", "../secret"),
+        ("alert_topic", "fruits-alerts"),
+        ("alert_topic", "arn:aws:sqs:eu-west-3:123456789012:fruits-alerts"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
@@ -120,6 +139,10 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: object) -> None:
             {"images_uri": "s3://fruits", "lake_uri": "s3://fruits/lake"},
             "FRUITS_LAKE_URI (s3://fruits/lake) and FRUITS_IMAGES_URI (s3://fruits) must not hold",
         ),
+        (
+            {"alert_topic": "arn:aws:sns:us-east-1:123456789012:alerts"},
+            "FRUITS_ALERT_TOPIC (arn:aws:sns:us-east-1:123456789012:alerts) must be a topic of ",
+        ),
         ({"cap_mony": 1}, "there is no setting FRUITS_CAP_MONY."),
         (
             {"worker_instance_type": "z9.huge"},
@@ -158,6 +181,66 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         load_settings()
 
     assert set(refused.value.wrong) == {"FRUITS_CAP_MINUTE"}
+
+
+def test_a_slip_elsewhere_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog knows its region and its lake, whatever else is wrong or misspelt."""
+    monkeypatch.setenv("FRUITS_REGION", "eu-west-1")
+    monkeypatch.setenv("FRUITS_LAKE_URI", "s3://orchard/lake/")
+    monkeypatch.setenv("FRUITS_VARIANCE_TARGET", "95")
+    monkeypatch.setenv("FRUITS_WORKER", "4")
+    topic = "arn:aws:sns:eu-west-1:123456789012:fruits-alerts"
+    monkeypatch.setenv("FRUITS_ALERT_TOPIC", topic)
+
+    guard = load_guard_settings()
+
+    assert guard.alert_topic == topic
+    assert (guard.region, guard.lake, guard.workers) == ("eu-west-1", "s3://orchard/lake", 2)
+    with pytest.raises(SettingsError):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ALERT_TOPIC": "arn:aws:sns:eu-west-3:123456789012:fruits-alerts"},  # of another region
+        {"ALERT_TOPIC": "fruits-alerts", "WORKERS": "x"},
+        {"LAKE_URI": "s3://fruits-images/lake", "WORKERS": "x"},  # where images are by default
+    ],
+)
+def test_nothing_else_is_checked_for_the_watch(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
+    """A topic of another region, or a default that nobody uses, is no reason to look no more."""
+    monkeypatch.setenv("FRUITS_REGION", "eu-west-1")
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"FRUITS_{name}", value)
+
+    guard = load_guard_settings()
+
+    assert guard.alert_topic is None
+    assert (guard.region, guard.lake_uri) == (
+        "eu-west-1",
+        wrong.get("LAKE_URI", "s3://fruits-lake"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FRUITS_REGION", "us-east-1"),
+        ("FRUITS_LAKE_URI", "orchard"),
+        ("FRUITS_LAKE_URL", "s3://orchard"),
+    ],
+)
+def test_a_watchdog_of_another_place_guards_nothing(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A slip in region or lake is an error for it as for all others."""
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=name):
+        load_guard_settings()
 
 
 def test_times_can_be_short() -> None:

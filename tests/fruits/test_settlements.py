@@ -11,7 +11,7 @@ import pytest
 from fruits.clusters import GENERATION_TAG, TOKEN_TAG
 from fruits.costs import read_prices
 from fruits.ingestion import terminate
-from fruits.leases import lease_uri, read_lease
+from fruits.leases import LeaseError, lease_uri, read_lease
 from fruits.ledger import Entry, entry_uri, reserve
 from fruits.lifecycle import terminate_cluster
 from fruits.objects import delete, read_json, write_bytes
@@ -107,7 +107,7 @@ class TestTeardown:
         write_bytes(lease_uri(LAKE, "garbled", 1), b"{not json")
         live = create(emr, "garbled")
 
-        with pytest.raises(ValueError, match="property name"):
+        with pytest.raises(LeaseError, match="property name"):
             terminate(settings(), "garbled")
 
         assert cluster_state(emr, live) == "TERMINATED"

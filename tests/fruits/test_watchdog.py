@@ -14,7 +14,8 @@ from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG
 from fruits.leases import end_lease, lease_uri
 from fruits.ledger import Charge, Entry, entry_uri, reserve, settle
 from fruits.lifecycle import find_cluster, terminate_cluster
-from fruits.objects import delete, list_uris, read_json, write_bytes
+from fruits.looks import look_uri, read_look
+from fruits.objects import delete, list_uris, read_json, storage_time, write_bytes
 from fruits.settings import Settings
 from fruits.watchdog import LONGEST_CAP, WatchdogError, main, watch
 from local_cloud.cloud import LocalCloud
@@ -22,6 +23,7 @@ from tests.fruits.emr_support import request
 from tests.fruits.lease_support import LAKE, age_lease, grant, jump_clock
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+MINUTES = '{"token": "garbled", "generation": 1, "minutes": %s, "worst_case": 1, "currency": "USD"}'
 
 
 @pytest.fixture
@@ -135,6 +137,25 @@ class TestDeeds:
         assert read_json(written) == found
         assert found["terminated"] == [noted]
 
+    def test_each_look_is_written_down(self, emr: Any) -> None:
+        """Quiet or not: that the watchdog looks can be seen, and how long ago it did."""
+        before = storage_time(LAKE)
+
+        watch(Settings())
+
+        look = read_look(LAKE)
+        assert look is not None
+        assert before <= look.looked_at <= storage_time(LAKE)
+        assert look.problems == ()
+
+    def test_a_dry_run_is_no_look(self, emr: Any) -> None:
+        """Somebody who asks what would end guards nothing."""
+        delete(look_uri(LAKE))
+
+        watch(Settings(), dry_run=True)
+
+        assert read_look(LAKE) is None
+
     def test_a_dry_run_ends_nothing(self, cloud: LocalCloud, emr: Any) -> None:
         """A dry run finds the same and leaves everything as it is."""
         lapse(cloud, "dry")
@@ -147,9 +168,14 @@ class TestDeeds:
         assert [one["cluster_id"] for one in found["findings"]] == [dry]
         assert not is_ending(emr, dry)
 
-    def test_an_unreadable_lease_does_not_stop_the_look(self, cloud: LocalCloud, emr: Any) -> None:
+    @pytest.mark.parametrize(
+        "content", ["{not json", "[]", "{}", '"minutes"', MINUTES % '"30"', MINUTES % "1e99"]
+    )
+    def test_an_unreadable_lease_does_not_stop_the_look(
+        self, cloud: LocalCloud, emr: Any, content: str
+    ) -> None:
         """A garbled lease keeps its cluster; the others are judged, and the look fails aloud."""
-        write_bytes(lease_uri(LAKE, "garbled", 1), b"{not json")
+        write_bytes(lease_uri(LAKE, "garbled", 1), content.encode())
         lapse(cloud, "over")
         garbled = create(emr, token="garbled", cap="60")
         over = create(emr, token="over", cap="60")
@@ -157,8 +183,11 @@ class TestDeeds:
         with pytest.raises(WatchdogError) as failure:
             watch(Settings())
 
-        assert failure.value.terminated == (over,)
+        assert failure.value.found["terminated"] == [over]
         assert garbled in failure.value.problems[0]
+        look = read_look(LAKE)
+        assert look is not None
+        assert look.problems == failure.value.problems
         assert not is_ending(emr, garbled)
 
     def test_leases_are_read_where_the_clusters_own_run_writes_them(
@@ -184,7 +213,8 @@ class TestDeeds:
         """A tag that somebody garbled by hand neither ends a cluster nor frees it for ever."""
         from fruits.watchdog import _cap
 
-        assert _cap({CAP_TAG: "soon"}) == _cap({}) == _cap({CAP_TAG: "9999999"}) == LONGEST_CAP
+        assert _cap({CAP_TAG: "soon"}) == _cap({}) == LONGEST_CAP
+        assert _cap({CAP_TAG: "9999999"}) == _cap({CAP_TAG: "9" * 15}) == LONGEST_CAP
 
     def test_all_pages_are_looked_at(self, emr: Any) -> None:
         """More live clusters than one page of ListClusters (50) shows are all seen."""
@@ -295,5 +325,5 @@ class TestLedger:
             watch(Settings())
         delete(garbled)
 
-        assert failure.value.terminated == (unbooked,)
+        assert failure.value.found["terminated"] == [unbooked]
         assert is_ending(emr, unbooked)

@@ -29,6 +29,7 @@ def test_what_cannot_be_seen_is_shown(text: str | None, shown: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
+        (-120, "0 s"),
         (0.4, "0 s"),
         (48, "48 s"),
         (200, "3 min 20 s"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,18 @@ import pytest
 from local_cloud.cloud import LocalCloud
 from local_cloud.s3 import answers, free_port
 
+# Asks S3 and EMR as the clients of a step and of a task do.
+ASKS = """
+import os, urllib.error, urllib.request
+import boto3, httpx
+print(len(boto3.client("s3").list_buckets()["Buckets"]))
+print(boto3.client("emr").list_clusters()["Clusters"])
+print(httpx.get(os.environ["AWS_ENDPOINT_URL_S3"]).status_code)
+try:
+    urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL_S3"])
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 ROOT = Path(__file__).resolve().parents[2]
 # Linux answers for all of 127.0.0.0/8: an address that is not the loopback's usual one.
 ANOTHER = "127.0.0.2"
@@ -71,6 +84,27 @@ def test_clients_are_told_an_address_that_answers(tmp_path: Path) -> None:
 
         assert told["AWS_ENDPOINT_URL_EMR"].startswith(f"http://{ANOTHER}:")
         assert len(s3.list_buckets()["Buckets"]) == 2
+
+
+@pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
+def test_nothing_goes_by_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    """Behind a proxy clients find the cloud, whichever spelling excepts hosts of one's own."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(spelling, "intranet.example, .internal")
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+
+    with LocalCloud(tmp_path, bind=ANOTHER) as cloud:
+        told = os.environ | cloud.environment()
+        command = [sys.executable, "-c", ASKS]
+        asked = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+
+    assert asked.stdout.split() == ["2", "[]", "400", "400"], asked.stderr
+    direct = ".internal,127.0.0.1,127.0.0.2,intranet.example,localhost"
+    assert (told["NO_PROXY"], told["no_proxy"]) == (direct, direct)
 
 
 @pytest.mark.parametrize("service", ["s3", "emr"])

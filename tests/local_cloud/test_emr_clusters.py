@@ -6,6 +6,7 @@ import gzip
 import os
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +345,21 @@ def test_cluster_ends_although_its_release_failed_once(
     cluster_in(ready, "TERMINATED")
     notes = [one for one in journal.read(cloud.emr.journal.path) if one.get("problem")]
     assert ["would not end" in note["message"] for note in notes] == [True]
+
+
+def test_list_clusters_filters_and_pages(emr: Any, job_flow: Any, cluster_in: Any) -> None:
+    """ListClusters gives 50 a page, newest first, and filters by state and creation time."""
+    ids = [emr.run_job_flow(**job_flow())["JobFlowId"] for _ in range(52)]
+    emr.terminate_job_flows(JobFlowIds=[ids[0]])
+    cluster_in(ids[0], "TERMINATED")
+
+    first = emr.list_clusters()
+    second = emr.list_clusters(Marker=first["Marker"])
+    listed = [cluster["Id"] for cluster in first["Clusters"] + second["Clusters"]]
+    assert listed == ids[::-1]
+    assert (len(first["Clusters"]), "Marker" in second) == (50, False)
+    ended = emr.list_clusters(ClusterStates=["TERMINATED"])["Clusters"]
+    assert [cluster["Id"] for cluster in ended] == [ids[0]]
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    assert emr.list_clusters(CreatedAfter=soon)["Clusters"] == []
+    assert len(emr.list_clusters(CreatedBefore=soon)["Clusters"]) == 50

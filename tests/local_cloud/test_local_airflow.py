@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import sys
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from sqlalchemy import create_engine
 from local_cloud import airflow as local_airflow
 from local_cloud import airflow_local_settings
 from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
+from local_cloud.s3 import free_port
 from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
@@ -87,6 +91,28 @@ def test_nothing_is_left_of_a_process_that_ended(airflow: LocalAirflow, wait_for
     assert not any(lives(one) for one in started)
 
 
+def test_what_a_killed_one_left_is_ended_before_another_starts(
+    airflow: LocalAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No two schedulers work on one database: those of an Airflow whose owner was killed end."""
+    airflow.start()
+    left = [one for name in local_airflow.PROCESSES for one in airflow.processes(name)]
+    migrated: list[bool] = []
+    monkeypatch.setattr(
+        LocalAirflow, "_migrate", lambda _: migrated.append(any(lives(one) for one in left))
+    )
+
+    with LocalAirflow(airflow.folder, airflow.root, {}):
+        assert migrated == [False]
+        assert len(left) == 12
+
+
+def test_a_port_that_somebody_took_is_left_to_them(airflow: LocalAirflow) -> None:
+    """Which one is free is asked again after the migration, which takes seconds."""
+    with socket.create_server(("127.0.0.1", airflow.port)) as other, airflow:
+        assert airflow.port != other.getsockname()[1]
+
+
 def test_process_that_ended_is_named(airflow: LocalAirflow, wait_for: Any) -> None:
     """Waiting for health says which process ended, not only that something is missing."""
     with airflow:
@@ -96,6 +122,17 @@ def test_process_that_ended_is_named(airflow: LocalAirflow, wait_for: Any) -> No
 
         with pytest.raises(AirflowError, match="triggerer ended"):
             airflow.wait_until_healthy(20)
+
+
+def test_database_that_does_not_come_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration is not waited for for ever: whoever started Airflow has a limit, too."""
+    monkeypatch.setattr(LocalAirflow, "_command", lambda *_: ["sh", "-c", "exec sleep 1000"])
+    monkeypatch.setattr(local_airflow, "MIGRATE_PATIENCE", 0.1)
+
+    with pytest.raises(AirflowError, match=r"db migrate is not done after 0\.1 s"):
+        LocalAirflow(tmp_path / "home", tmp_path, {}).start()
 
 
 def test_only_a_process_that_nobody_killed_is_missed(airflow: LocalAirflow, wait_for: Any) -> None:
@@ -122,6 +159,29 @@ def test_processes_wait_for_each_others_writes(tmp_path: Path) -> None:
 
     assert waits == 1000 * WRITE_PATIENCE
     assert (tmp_path / "a home" / "airflow.db").exists()
+
+
+class ApiServer(BaseHTTPRequestHandler):
+    """Answers as Airflow's API does, as far as a caller needs it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"access_token": "t", "total_entries": 0}')
+
+
+def test_api_is_not_asked_by_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server is on this machine: a proxy would look for it on its own."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), ApiServer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+
+        answer = LocalAirflow(tmp_path, tmp_path, {}, server.server_port).call("GET", "dags")
+        server.shutdown()
+
+    assert answer["total_entries"] == 0
 
 
 def test_all_processes_have_the_local_settings(airflow: LocalAirflow) -> None:

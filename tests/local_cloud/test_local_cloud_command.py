@@ -1,17 +1,20 @@
-"""The command line: run, up, down, status, sync, samples, and one cloud per folder."""
+"""The command line: run, up, down, status, sync, uri, samples, and one cloud per folder."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from local_cloud import airflow as local_airflow
 from local_cloud.cloud import FOLDER_MARK, LocalCloud
 from local_cloud.lock import FolderInUseError
 from local_cloud.samples import SIZE, draw_samples
@@ -30,6 +33,14 @@ def local_cloud(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def left_over(folder: Path) -> list[Any]:
     """Return what still runs of a cloud over *folder*."""
     return with_marker((FOLDER_MARK, str(folder)))
+
+
+def demonstrating(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the demo over sample images and return its process."""
+    images = folder.parent / "images"
+    draw_samples(images)
+    command = [sys.executable, "-m", "local_cloud", "demo", "--folder", str(folder), str(images)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture
@@ -61,7 +72,7 @@ sys.exit(7)
     assert not left_over(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_run_ends_cleanly_when_interrupted(
     folder: Path, wait_for: Any, number: signal.Signals
 ) -> None:
@@ -76,6 +87,52 @@ def test_run_ends_cleanly_when_interrupted(
 
     assert running.wait(timeout=20) == 128 + number
     assert not left_over(folder)
+
+
+def test_nohup_is_heard(folder: Path, wait_for: Any) -> None:
+    """A cloud whose caller had a closed terminal ignored goes on without one."""
+    command = [sys.executable, "-m", "local_cloud", "serve", "--folder", str(folder)]
+    serving = subprocess.Popen(["nohup", *command], cwd=ROOT, stdin=subprocess.DEVNULL)
+    wait_for((folder / "environment.json").exists)
+    serving.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    # Its end takes longer than a second; what tells its environment goes first.
+    went_on = serving.poll() is None and (folder / "environment.json").exists()
+    serving.send_signal(signal.SIGTERM)
+
+    assert went_on
+    assert serving.wait(timeout=20) == 0
+    assert not left_over(folder)
+
+
+def test_demo_ends_cleanly_however_often_interrupted(folder: Path, wait_for: Any) -> None:
+    """A closed terminal may tell again: no later signal stops what ends in order, to the last."""
+    running = demonstrating(folder)
+    wait_for((folder / "demo-airflow" / "triggerer.log").exists, 120)
+
+    def again() -> bool:
+        running.send_signal(signal.SIGHUP)
+        return running.poll() is not None
+
+    wait_for(again, 60)
+    assert running.returncode == 130
+    assert not left_over(folder)
+
+
+def test_demo_ends_what_a_killed_one_left(folder: Path, wait_for: Any) -> None:
+    """The folder of a demo's Airflow is emptied when nobody writes to it any more."""
+    home = folder / "demo-airflow"
+    program = f"while mkdir -p '{home}' && touch '{home}/old'; do sleep 0.01; done"
+    mark = {local_airflow.FOLDER_MARK: str(home)}
+    old = subprocess.Popen(["bash", "-c", program], env=os.environ | mark, start_new_session=True)
+    wait_for((home / "old").exists)
+    running = demonstrating(folder)
+    wait_for((home / "secret").exists, 60)
+    running.send_signal(signal.SIGTERM)
+
+    assert running.wait(timeout=60) == 130
+    assert old.wait(timeout=1) == -signal.SIGKILL
+    assert not (home / "old").exists()
 
 
 def test_program_that_does_not_exist_is_said_so(folder: Path) -> None:
@@ -112,6 +169,33 @@ def test_up_status_down(folder: Path) -> None:
     assert not left_over(folder)
     assert local_cloud("status", "--folder", folder).returncode == 1
     assert local_cloud("down", "--folder", folder).stdout.startswith("No local cloud")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_that_is_interrupted_leaves_nothing(
+    folder: Path, wait_for: Any, number: signal.Signals
+) -> None:
+    """Whoever gives up waiting for a cloud has none: what was starting is ended."""
+    command = [sys.executable, "-m", "local_cloud", "up", "--airflow", "--folder", str(folder)]
+    starting = subprocess.Popen(command, cwd=ROOT)
+    wait_for(lambda: left_over(folder))
+    starting.send_signal(number)
+
+    assert starting.wait(timeout=20) == 130
+    assert not left_over(folder)
+    assert local_cloud("status", "--folder", folder).returncode == 1
+
+
+def test_down_finds_a_cloud_whose_lock_was_deleted(folder: Path) -> None:
+    """`serve` itself has the folder's mark: deleting its folder does not hide it."""
+    local_cloud("up", "--folder", folder)
+    shutil.rmtree(folder)
+    marked = [process.cmdline() for process in left_over(folder)]
+    down = local_cloud("down", "--folder", folder)
+
+    assert any("local_cloud" in command for command in marked)
+    assert down.returncode == 0
+    assert not left_over(folder)
 
 
 def test_one_cloud_per_folder(cloud: LocalCloud) -> None:
@@ -162,6 +246,21 @@ def test_sync_names_the_prefix_after_the_folder(folder: Path, tmp_path: Path) ->
 
     assert "s3://fruits-images/my photos/: 1 files copied" in done.stdout
     assert (folder / "s3" / "fruits-images" / "my photos" / "Apple" / "1.jpg").exists()
+
+
+def test_link_is_named_after_what_it_leads_to(folder: Path, tmp_path: Path) -> None:
+    """The same photographs have one prefix, whatever ingests them, by a link or not."""
+    photos = tmp_path / "my photos"
+    (photos / "Apple").mkdir(parents=True)
+    (photos / "Apple" / "1.jpg").write_bytes(b"1")
+    (tmp_path / "link").symlink_to(photos)
+
+    for source in (photos, tmp_path / "link"):
+        assert local_cloud("uri", source).stdout == "s3://fruits-images/my photos/\n"
+        assert (
+            "s3://fruits-images/my photos/"
+            in local_cloud("sync", "--folder", folder, source).stdout
+        )
 
 
 def test_sync_never_empties_a_bucket(folder: Path, tmp_path: Path) -> None:

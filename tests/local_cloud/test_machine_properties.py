@@ -49,6 +49,7 @@ _EVENTS = st.one_of(
             ev.NodesReleased(),
             ev.EndpointRestarted(),
             ev.EndpointFailed("no"),
+            ev.ReleaseFailed(),
             ev.NodeShutDown("i-MASTER"),
             ev.NodeShutDown("i-CORE"),
             ev.NodeShutDown("i-unknown"),
@@ -116,9 +117,10 @@ def _check_transition(before: Cluster, outcome: Outcome) -> None:
     for old, new in zip(before.steps, after.steps, strict=False):
         assert old.id == new.id
         assert old.state == new.state or _reaches(old.state, new.state)
-    started = [s.id for s in after.steps if s.started_at and _state(before, s.id) == "PENDING"]
+    waited = [s for s in after.steps if _state(before, s.id) in (None, "PENDING")]
+    started = [step.id for step in waited if step.started_at is not None]
     running = [effect.step_id for effect in outcome.effects if isinstance(effect, ev.StartStep)]
-    assert set(started) <= set(running)
+    assert started == running
 
 
 def _check_state(cluster: Cluster) -> None:

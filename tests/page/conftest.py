@@ -108,10 +108,11 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with lake(tmp_path_factory.mktemp("lake")):
         passwords = {"admin": "admin-secret", "reader": "reader-secret"}
         (folder / "passwords.json").write_text(json.dumps(passwords))
-        port = free_port()
-        environment = os.environ | _settings(folder, port)
+        environment = os.environ | _settings(folder)
         airflow = str(Path(sys.executable).with_name("airflow"))
         subprocess.run([airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
+        port = free_port()  # not before the migration: another might take it meanwhile
+        environment |= _address(port)
         command = [airflow, "api-server", "--workers", "1"]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -123,7 +124,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             process.wait(timeout=30)
 
 
-def _settings(folder: Path, port: int) -> dict[str, str]:
+def _settings(folder: Path) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -132,11 +133,16 @@ def _settings(folder: Path, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reader:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of this test, long enough for a signature",
+        "PYTHONPATH": str(ROOT / "plugins"),
+    }
+
+
+def _address(port: int) -> dict[str, str]:
+    return {
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of this test, long enough for a signature",
-        "PYTHONPATH": str(ROOT / "plugins"),
     }
 
 

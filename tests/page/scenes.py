@@ -29,6 +29,7 @@ from fruits.lake import (
 )
 from fruits.leases import Lease, grant_lease
 from fruits.ledger import Charge, Entry, entry_uri, settle
+from fruits.looks import look_uri
 from fruits.manifests import Counts
 from fruits.objects import write_json
 from fruits.runs import record_runs
@@ -37,21 +38,29 @@ from fruits.sensings import remember_sensing
 from fruits.settings import Settings
 from tests.fruits.emr_support import request, step
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 LAKE = "s3://fruits-lake"
 MODEL = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
 OTHER_MODEL = "ResNet50-224-bilinear-v2-0123456789ab"
+# A worker needs so long to start and to featurize 5,480 photographs of 2 MB.
+BUSY_FOR = timedelta(minutes=9)
 LABELS = ("Apricot", "Avocado", "Banana", "Cherry", "Kiwi", "Lemon", "Mango", "Orange", "Pear")
 K = 66
-PROMISE = 2.88
+# What a batch of these sizes is promised, a cluster of one worker, and the cap of a thrifty month.
+PROMISE = 1.76
+MONTH_CAP = 12
+
+
+def now() -> datetime:
+    """Return this second: tests run long after this module was imported."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def run_row(days_ago: float, **more: Any) -> dict[str, Any]:
     """Return the row of a batch that went well, so many days ago; *more* overrides."""
     random_ = random.Random(f"{days_ago}")
-    after = NOW - timedelta(days=days_ago)
+    after = now() - timedelta(days=days_ago)
     run_id = f"scheduled__{after:%Y-%m-%dT%H:%M:%S}+00:00"
-    batch = batch_id(after, run_id)
+    batch = batch_id(after, run_id, LAKE)
     added = random_.randint(180, 940)
     # A cluster takes its time to start; without one there is little to do.
     minutes = 14 + random_.random() * 6 if more.get("cluster_id", True) else 1.2
@@ -76,7 +85,7 @@ def run_row(days_ago: float, **more: Any) -> dict[str, Any]:
         "cluster_id": f"j-{hashlib.sha256(batch.encode()).hexdigest()[:13].upper()}",
         "cluster_seconds": 780.0,
         "worst_case": PROMISE,
-        "actual_cost": round(0.22 + random_.random() / 9, 4),
+        "actual_cost": round(0.15 + random_.random() / 25, 4),
         "currency": "USD",
     }
     counted = dict.fromkeys(
@@ -125,7 +134,7 @@ def add_model(model_version: str, *, current: bool = True, **more: Any) -> None:
         "feature_model": MODEL,
         "features_snapshot_id": 1,
         "scaler": "none",
-        "created_at": f"{NOW - timedelta(hours=23.8):%Y-%m-%dT%H:%M:%S}+00:00",
+        "created_at": f"{now() - timedelta(hours=23.8):%Y-%m-%dT%H:%M:%S}+00:00",
         "warnings": [],
     }
     folder = f"{LAKE}/models/pca/{model_version}"
@@ -176,23 +185,30 @@ QUALITY = {
 
 def add_entry(token: str, hours_ago: float, spent: float | None) -> None:
     """Write a promise of this month into the ledger, settled if it is known what was *spent*."""
-    reserved = max(NOW - timedelta(hours=hours_ago), NOW.replace(day=1, hour=0, minute=0, second=0))
+    began = now().replace(day=1, hour=0, minute=0, second=0)
+    reserved = max(now() - timedelta(hours=hours_ago), began)
     entry = Entry(token, 1, PROMISE, "USD", reserved)
     told = asdict(entry) | {"reserved_at": reserved.isoformat()}
     write_json(entry_uri(LAKE, entry), told)
     if spent is not None:
         charge = Charge(f"j-{token}", 800.0, spent)
-        settle(LAKE, entry, [charge], "terminate_cluster", NOW)
+        settle(LAKE, entry, [charge], "terminate_cluster", now())
 
 
-def add_sensing(batch: str, **counts: int) -> None:
-    """Write the last sensing, of *batch*."""
+def add_sensing(batch: str, size: int = 99_000_000, **counts: int) -> None:
+    """Write the last sensing, of *batch*, which found *size* bytes of new images."""
     known = Counts(
         listed=90_483, unchanged=0, added=0, replaced=0, deleted=0, ignored=3, deferred=0
     )
     counted = asdict(replace(known, **counts))
-    found = {"batch": batch, "feature_model": MODEL, "counts": counted, "added_bytes": 99_000_000}
+    found = {"batch": batch, "feature_model": MODEL, "counts": counted, "added_bytes": size}
     remember_sensing(LAKE, found, "s3://fruits-images/", None)
+
+
+def add_look(minutes_ago: float = 4, problems: tuple[str, ...] = ()) -> None:
+    """Write that the watchdog looked so many minutes ago."""
+    looked_at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    write_json(look_uri(LAKE), {"looked_at": looked_at.isoformat(), "problems": list(problems)})
 
 
 def start_cluster(token: str, settings: Settings) -> str:
@@ -216,22 +232,23 @@ def quiet(settings: Settings) -> None:
     rows = list(history(40))
     add_runs(*rows)
     add_model(rows[-1]["model_version"], quality=QUALITY)
-    for index in range(NOW.day):
-        add_entry(f"quiet-{index:02}", 24 * index, 0.27)
+    for index in range(now().day):
+        add_entry(f"quiet-{index:02}", 24 * index, 0.17)
     add_sensing(rows[-1]["batch"], unchanged=90_483)
+    add_look()
 
 
 def busy(settings: Settings) -> str:
-    """Add to it a batch that is being worked on; return its cluster's id."""
+    """Add to it a batch of photographs that is being worked on; return its cluster's id."""
     quiet(settings)
-    token = batch_id(NOW, "manual__busy")
-    add_entry(token, 0.3, None)
-    add_sensing(token, added=12_640, unchanged=77_843)
+    token = batch_id(now() - BUSY_FOR, "manual__busy", LAKE)
+    add_entry(token, BUSY_FOR / timedelta(hours=1), None)
+    add_sensing(token, 27_800_000_000, added=12_640, unchanged=77_843)
     return start_cluster(token, settings)
 
 
 def failing(settings: Settings) -> None:
-    """Fill the lake with a bad month: it is nearly spent, the last batch failed, others broke."""
+    """Fill the lake with a bad month: MONTH_CAP is nearly spent, the last batch failed."""
     rows = list(history(40))
     lost = run_row(
         1.2, outcome="failed", failed_tasks="await_cluster", features=0, actual_cost=None
@@ -244,7 +261,7 @@ def failing(settings: Settings) -> None:
         features=0,
         quarantined=0,
         model_version=None,
-        actual_cost=0.31,
+        actual_cost=0.16,
     )
     add_runs(*rows, lost, last)
     add_model(
@@ -254,16 +271,18 @@ def failing(settings: Settings) -> None:
         quality=QUALITY | {"label_accuracy_after": 0.871},
     )
     for index in range(33):
-        add_entry(f"failing-{index:02}", 18 * index, None if index < 4 else 2.97)
+        add_entry(f"failing-{index:02}", 18 * index, None if index < 4 else 0.17)
     add_sensing(last["batch"], added=640, deferred=25, ignored=2210)
-    name = f"{NOW - timedelta(hours=30):%Y%m%dT%H%M%SZ}-j-2AXXXXXXGAPLF"
+    name = f"{now() - timedelta(hours=30):%Y%m%dT%H%M%SZ}-j-2AXXXXXXGAPLF"
     reasons = ["its lease of 30 min was renewed 41 min ago"]
     finding = {"cluster_id": "j-2AXXXXXXGAPLF", "token": "lost", "reasons": reasons}
     write_json(f"{LAKE}/ledger/findings/{name}.json", {"findings": [finding]})
+    add_look()
 
 
+CHOSEN: Mapping[str, Any] = {"failing": {"month_cap_money": MONTH_CAP}}  # settings of a scene
 SCENES: Mapping[str, Any] = {
-    "empty": lambda settings: None,
+    "empty": lambda settings: add_look(),
     "quiet": quiet,
     "busy": busy,
     "failing": failing,

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from fruits.leases import end_lease
+from fruits.costs import read_prices
+from fruits.leases import end_lease, lease_uri
+from fruits.looks import look_uri, remember_look
+from fruits.objects import write_bytes
+from fruits.page.findings import TIME
+from fruits.page.parts import Reading
 from fruits.page.readings import Reader, Readings
 from fruits.rendering import render_template
 from fruits.settings import Settings, load_settings
 from local_cloud.cloud import LocalCloud
+from local_cloud.emr.programs import Programs
 from tests.fruits.emr_support import cluster_state, request, until
+from tests.fruits.lake_support import ingest_and_fit
+from tests.fruits.lease_support import jump_clock
 from tests.page.conftest import lake
-from tests.page.scenes import LAKE, PROMISE, busy, failing, quiet
+from tests.page.scenes import (
+    CHOSEN,
+    LAKE,
+    PROMISE,
+    add_look,
+    add_runs,
+    busy,
+    failing,
+    quiet,
+    run_row,
+)
 
 
 def read(settings: Settings) -> Readings:
@@ -102,6 +122,37 @@ class TestBusy:
 
         assert "Given up: it is about to end" in html(read(settings), settings)
 
+    def test_a_cluster_whose_lease_is_garbled_is_shown(
+        self, cluster_id: str, settings: Settings
+    ) -> None:
+        """It costs money whatever somebody wrote over its lease."""
+        (one,) = read(settings).clusters.value or ()
+        write_bytes(lease_uri(LAKE, one.token, 1), b"{not json")
+
+        shown = html(read(settings), settings)
+
+        assert cluster_id in shown
+        assert "Its lease cannot be read" in shown
+
+
+def test_an_ending_cluster_still_costs_money(cloud: LocalCloud, settings: Settings) -> None:
+    """Until EMR has ended it, nobody is told that nothing costs money."""
+    emr, released = boto3.client("emr"), threading.Event()
+    end = Programs.end
+    started = emr.run_job_flow(**request("ending"))["JobFlowId"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Programs, "end", lambda *given, **more: released.wait(60) and end(*given))
+        emr.terminate_job_flows(JobFlowIds=[started])
+        readings = read(settings)
+        released.set()
+
+    states = {one.id: one.state for one in readings.clusters.value or ()}
+    assert states[started] == "TERMINATING"
+    shown = html(readings, settings)
+    assert "It costs money until it has ended" in shown
+    assert "Nothing costs money now" not in shown
+    assert "clusters live at once" not in shown
+
 
 def test_an_empty_lake_says_what_to_do(empty: Settings) -> None:
     """Before the first batch nothing is missing: the page says how to have one."""
@@ -130,7 +181,7 @@ def test_a_quiet_past(empty: Settings) -> None:
     times = [one.row["run_after"] for one in past.batches]
     assert times == sorted(times, reverse=True)
     assert model.description["model_version"] == past.last.row["model_version"]
-    assert month.charged == pytest.approx(0.27 * month.clusters)
+    assert month.charged == pytest.approx(0.17 * month.clusters)
     assert model.scree is not None
     assert model.scatter is not None
     assert readings.waiting.value is not None
@@ -139,7 +190,7 @@ def test_a_quiet_past(empty: Settings) -> None:
 
 def test_the_model_is_the_current_one(empty: Settings) -> None:
     """A version of another network, however new, is shown once readers go by it."""
-    from tests.page.scenes import OTHER_MODEL, add_model, add_runs, make_current, run_row
+    from tests.page.scenes import OTHER_MODEL, add_model, make_current
 
     quiet(empty)
     shown = [version_shown(empty)]
@@ -162,23 +213,37 @@ def version_shown(settings: Settings) -> str:
 
 def test_a_bad_month_is_told(empty: Settings) -> None:
     """A failed batch, a full month and what the watchdog ended each have their word."""
-    failing(empty)
+    thrifty = empty.model_copy(update=CHOSEN["failing"])
+    failing(thrifty)
 
-    readings = read(empty)
+    readings = read(thrifty)
 
     assert readings.month.value is not None
     assert readings.month.value.is_full
     assert readings.month.value.unsettled == 4
-    shown = " ".join(html(readings, empty).split())
+    shown = " ".join(html(readings, thrifty).split())
     for told in (
         "failed: commit_features",
         "it may be refused",
         "its lease of 30 min was renewed 41 min ago",
-        "not settled",
+        "not known then",
         "the last batch failed",
         "(not met)",
     ):
         assert told in shown
+
+
+def test_a_price_table_that_grows_old_is_told(empty: Settings) -> None:
+    """Before the day on which no cluster is created any more, and after it; not years before."""
+    age = (datetime.now(UTC).date() - read_prices(empty.region).as_of).days
+    told = [
+        "no cluster is created with it" in html(read(chosen), empty)
+        for chosen in (
+            empty.model_copy(update={"prices_max_age_days": age + left}) for left in (365, 30, -1)
+        )
+    ]
+
+    assert told == [False, True, True]
 
 
 def test_a_part_that_cannot_be_read_is_a_gap(empty: Settings) -> None:
@@ -199,12 +264,118 @@ def test_a_part_that_cannot_be_read_is_a_gap(empty: Settings) -> None:
     assert "hunter2" not in shown
 
 
+@pytest.mark.parametrize(("minutes", "missed"), [(4, False), (29, False), (31.5, True)])
+def test_a_watchdog_that_looks_no_more_is_told_aloud(
+    empty: Settings, minutes: float, missed: bool
+) -> None:
+    """Two looks may fail; after the third the page says so above all else, with the way out."""
+    add_look(minutes)
+
+    readings = read(empty)
+
+    assert readings.guard.value is not None
+    assert readings.guard.value.is_missed == missed
+    shown = html(readings, empty)
+    assert ("The watchdog last looked 31 min ago" in shown) == missed
+    assert ("python -m fruits.watchdog" in shown) == missed
+    assert ("The watchdog looked" in shown) != missed
+
+
+def test_a_watchdog_that_never_looked_is_missed_some_time_after_a_batch(empty: Settings) -> None:
+    """A new installation is no alarm; one that works without its guard for half an hour is."""
+    new = html(read(empty), empty)
+    add_runs(run_row(20 / (24 * 60)))  # a first batch comes before the first look
+    begun = html(read(empty), empty)
+    add_runs(run_row(1))
+    used = html(read(empty), empty)
+
+    for page in (new, begun):
+        assert "The watchdog has not looked yet" in page
+        assert 'id="unguarded"' not in page
+    assert "The watchdog has never looked" in used
+
+
+def test_what_the_watchdog_could_not_do_is_counted(empty: Settings) -> None:
+    """Its messages may name too much for a page: they are in the log that the page leads to."""
+    add_look(4, ("the lease of j-1 cannot be read: hunter2", "j-2 cannot be ended"))
+
+    shown = html(read(empty), empty)
+
+    assert "could not guard 2 things" in shown
+    assert "hunter2" not in shown
+
+
+def test_the_age_of_a_look_is_by_the_clock_of_s3(
+    empty: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose clock is wrong raises no alarm, and misses none."""
+    remember_look(LAKE, ())
+    jump_clock(monkeypatch, timedelta(hours=3))
+
+    guard = read(empty).guard.value
+
+    assert guard is not None
+    assert guard.age is not None
+    assert guard.age < timedelta(minutes=1)
+
+
+def test_a_look_that_cannot_be_read_is_a_gap(empty: Settings) -> None:
+    """What is not known is neither an alarm nor a watchdog that looks."""
+    write_bytes(look_uri(LAKE), b"[]")
+
+    shown = html(read(empty), empty)
+
+    assert "When the watchdog looked cannot be read now (TypeError)" in shown
+    assert 'id="unguarded"' not in shown
+
+
+def test_findings_that_cannot_be_read_are_a_gap(empty: Settings) -> None:
+    """That nothing is known of what the watchdog ended does not look as if it had ended nothing."""
+    failing(empty)
+    write_bytes(f"{LAKE}/ledger/findings/{datetime.now(UTC):{TIME}}-j-TORN.json", b"{")
+
+    readings = read(empty)
+
+    assert readings.findings.trouble == "JSONDecodeError"
+    shown = html(readings, empty)
+    assert "Cannot be read now (JSONDecodeError)" in shown.partition('id="findings"')[2]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "99999999T999999Z-j-1.json", "z/notes-1.json", "~"])
+def test_what_is_no_finding_is_left_out(empty: Settings, name: str) -> None:
+    """Somebody's file beside the findings hides none of them."""
+    failing(empty)
+    known = read(empty).findings.value
+    write_bytes(f"{LAKE}/ledger/findings/{name}", b"not ours")
+
+    assert known
+    assert read(empty).findings == Reading(known)
+
+
 def test_many_readers_are_one_reading(empty: Settings) -> None:
     """Within a few seconds the same answer serves everybody: EMR counts every call."""
     reader = Reader(empty)
 
     assert reader.read() is reader.read()
     assert Reader(empty, kept_seconds=0).read() is not reader.read()
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "told"),
+    [([], "None has succeeded yet"), ([30.5], "The last that succeeded: <span"), ([0.1], "")],
+)
+def test_the_age_of_the_last_success_is_told(
+    empty: Settings, succeeded: list[float], told: str
+) -> None:
+    """However many batches failed since; where the last one succeeded it says so itself."""
+    failed = [run_row(days, outcome="failed", failed_tasks="pca") for days in range(1, 25)]
+    add_runs(*failed, *(run_row(days) for days in succeeded))
+
+    shown = html(read(empty), empty).partition('id="last"')[2].partition("</article>")[0]
+
+    assert told in shown
+    assert (" succeeded" in shown) == bool(told)
+    assert ("30 days ago" in shown) == (succeeded == [30.5])
 
 
 def test_no_secret_is_on_the_page(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,8 +391,6 @@ def test_no_secret_is_on_the_page(empty: Settings, monkeypatch: pytest.MonkeyPat
 
 def test_other_peoples_text_is_text(empty: Settings) -> None:
     """Markup in a reason, a task or a key does nothing on the page."""
-    from tests.page.scenes import add_runs, run_row
-
     add_runs(
         run_row(
             1,
@@ -241,8 +410,6 @@ def test_other_peoples_text_is_text(empty: Settings) -> None:
 
 def test_a_batch_from_a_shell_has_no_link_to_a_run(empty: Settings) -> None:
     """Airflow knows nothing of it: the page names the batch, and its report."""
-    from tests.page.scenes import add_runs, run_row
-
     add_runs(run_row(1, outcome="failed", failed_tasks="featurize", run_id=None))
 
     shown = html(read(empty), empty)
@@ -254,9 +421,12 @@ def test_a_batch_from_a_shell_has_no_link_to_a_run(empty: Settings) -> None:
 
 def test_what_is_read_does_not_grow_with_the_images(empty: Settings) -> None:
     """The page asks for the same few objects, whether the tables hold ten images or millions."""
-    asked: list[str] = []
-    quiet(empty)
+    from fruits.lake import open_catalog
     from fruits.objects import client
+
+    asked: list[str] = []
+    ingest_and_fit(open_catalog(), "b1", "Apple/1.jpg", "Apple/2.jpg", "Banana/1.jpg")
+    quiet(empty)
 
     def note(params: Any, **_: Any) -> None:
         asked.append(str(params.get("Prefix") or params.get("Key") or ""))

@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from pyspark.sql import SparkSession
 
-from export_network import export, locate_weights
+from fruits.staging import NETWORKS
+from fruits.weights import resolve_weights
 from fruits_jobs import fetching, objects
 from fruits_jobs.sessions import configuration
 from local_cloud.java import BRIEF_JVM
 from local_cloud.s3 import ObjectStorage
 from tests.spark_jobs.batches import Batch
 
-# A property that is slow on a busy machine is not false.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,16 +34,19 @@ def job_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    """Return weights, feature_model, network and onnx (paths) of a seeded MobileNetV2."""
-    folder = tmp_path_factory.mktemp("network")
-    located = locate_weights(
-        Namespace(backbone="MobileNetV2", weights="seeded", output_folder=folder)
+def network(cache_folder: Path) -> Namespace:
+    """Return weights, feature_model, network and onnx (paths) of a seeded MobileNetV2.
+
+    All tests of a run share them: nobody may change these files.
+    """
+    weights = resolve_weights("MobileNetV2", "seeded", cache_folder, lake="")
+    onnx, network = (cache_folder / f"{weights.feature_model}{suffix}" for suffix in NETWORKS)
+    return Namespace(
+        weights=Path(weights.path),
+        feature_model=weights.feature_model,
+        network=network,
+        onnx=onnx,
     )
-    weights, name = Path(located["weights"]), located["feature_model"]
-    network, onnx = (folder / f"{name}{suffix}" for suffix in (".tflite", ".onnx"))
-    export(Namespace(backbone="MobileNetV2", weights=weights, output=[network, onnx]))
-    return Namespace(weights=weights, feature_model=name, network=network, onnx=onnx)
 
 
 @pytest.fixture(scope="session")

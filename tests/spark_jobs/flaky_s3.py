@@ -78,6 +78,6 @@ class _Handler(BaseHTTPRequestHandler):
 def flaky_s3(target: str, bucket: str, share: float) -> Iterator[FlakyProxy]:
     """Run the proxy; its address is `http://127.0.0.1:{proxy.server_port}`."""
     with FlakyProxy(target, bucket, share) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
         yield proxy
         proxy.shutdown()

@@ -26,6 +26,25 @@ def scan_per_component(gray: bytes) -> bytes:
     return b"\xff\xd8" + tables[0] + frame + tables[1] + b"".join(scans) + b"\xff\xd9"
 
 
+def rows_of(strip: bytes, times: int) -> bytes:
+    """Return a JPEG that shows *strip* so many times, one below the other.
+
+    *strip* is a JPEG of one row of MCUs, which was saved with a restart marker for each row.
+    """
+    scan = strip.index(b"\xff\xda")
+    begins = scan + 2 + struct.unpack_from(">H", strip, scan + 2)[0]
+    height, width = struct.unpack_from(">HH", strip, strip.index(b"\xff\xc0") + 5)
+    coded = strip[begins:-2]
+    rows = (coded + bytes([0xFF, 0xD0 + row % 8]) for row in range(times - 1))
+    return claiming(strip[:begins], width, height * times) + b"".join(rows) + coded + b"\xff\xd9"
+
+
+def claiming(jpeg: bytes, width: int, height: int) -> bytes:
+    """Return a JPEG, baseline or progressive, whose header says that it is so large."""
+    frame = max(jpeg.find(marker) for marker in (b"\xff\xc0", b"\xff\xc2"))
+    return jpeg[: frame + 5] + struct.pack(">HH", height, width) + jpeg[frame + 9 :]
+
+
 def one_tile(side: int) -> bytes:
     """Return a TIFF of 16 x 16 gray pixels in one deflated tile of *side* x *side*."""
     tile = zlib.compress(bytes(side * side), 9)

@@ -87,7 +87,7 @@ def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Unreliable]]:
     """Run the unreliable S3; clients find it by environment."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
     server.handle_error = lambda *_: None  # a reset connection is what we asked for
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     use(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     Unreliable.requests = 0
     yield Unreliable

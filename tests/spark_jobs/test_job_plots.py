@@ -109,6 +109,20 @@ def test_any_label_and_any_k_can_be_drawn(storage, label, k):
     assert len(names) == 4
 
 
+@pytest.mark.parametrize("images", [3, 40])
+def test_few_images_and_copies_of_them_can_be_drawn(storage, images):
+    """Whatever can be fitted: fewer images than components, copies, features that never vary."""
+    X = np.tile(clouds(1, 3)[1], (14, 1))[:images]
+    X[:, 2] = 0.25
+    basis = fitted(X, 10)
+    labels = [str(number % 3) for number in range(images)]
+
+    names = write_plots(basis, 0.9, labels, basis.components(X), folder=FOLDER, region=REGION)
+
+    assert basis.k == 2
+    assert len(names) == 4
+
+
 def test_the_curve_is_of_the_total_variance():
     """The curve ends at 100% of all there is, not of what the components keep."""
     _, X = clouds(5)

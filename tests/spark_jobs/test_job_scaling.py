@@ -13,12 +13,19 @@ import pytest
 from PIL import Image
 
 from fruits_jobs.images import UndecodableImage, decode
-from fruits_jobs.scaling import STRIP_PIXELS, UNCOUNTED_BYTES
+from fruits_jobs.scaling import (
+    STRIP_PIXELS,
+    UNCOUNTED_BYTES,
+    decoding_bytes,
+    reduce_while_decoding,
+)
 from tests.spark_jobs.batches import encoded, photo
-from tests.spark_jobs.odd_files import one_tile, scan_per_component
+from tests.spark_jobs.odd_files import claiming, one_tile, rows_of, scan_per_component
 
 JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
 BILINEAR = Image.Resampling.BILINEAR
+# A photograph and a small second picture in one file, as phones and stereo cameras write them.
+PAIR = {"format": "MPO", "save_all": True, "append_images": [Image.new("RGB", (8, 8))]}
 # Decodes stdin and prints by how many MB the peak of memory grew, and what was reserved for it.
 MEASURE = """
 import io, sys
@@ -64,6 +71,14 @@ def measured(data: bytes) -> tuple[float, float]:
     )
     grown, reserved = done.stdout.split()
     return float(grown), float(reserved)
+
+
+def needed(data: bytes) -> tuple[str | None, int]:
+    """Return the format of an image file, and how many bytes are reserved to decode it."""
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+        reduce_while_decoding(image)
+        return image.format, decoding_bytes(image, width, height)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +131,7 @@ def test_strips_give_the_pixels_of_the_whole(mode):
     [
         {"format": "JPEG"},
         {"format": "JPEG", "progressive": True, "subsampling": 0},
+        pytest.param(PAIR, id="MPO"),
         {"format": "PNG"},
         {"format": "WEBP"},
         {"format": "AVIF", "speed": 10},
@@ -133,6 +149,15 @@ def test_decoding_takes_no_more_memory_than_is_reserved(save):
     grown, reserved = measured(data)
 
     assert grown < reserved + 12  # strips, and what the allocator keeps
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_pair_is_reserved_what_its_photograph_takes(progressive):
+    """Of an MPO the first picture is decoded, which is a JPEG: one scan needs no coefficients."""
+    alone = photo(2, (1700, 1200), progressive=progressive)
+    pair = photo(2, (1700, 1200), progressive=progressive, **PAIR)
+
+    assert needed(pair) == ("MPO", needed(alone)[1])
 
 
 @pytest.mark.parametrize("size", [(1, 300_000), (2_000_000, 1), (100, 60_000)])
@@ -219,6 +244,43 @@ def test_a_300_megapixel_bomb_costs_nothing():
     grown, reserved = measured(buffer.getvalue())
     assert refusal.value.reason == "too_large"
     assert grown < 3 < reserved
+
+
+def test_a_phones_200_megapixels_are_decoded():
+    """What counts is what is decoded: of a JPEG of so many pixels an eighth of each side."""
+    colours = Image.fromarray(np.array([[[220, 40, 30], [250, 230, 60], [30, 90, 20]]], np.uint8))
+    strip = colours.resize((16_320, 16), BILINEAR)
+    data = rows_of(encoded(strip, restart_marker_rows=1), 765)
+
+    decoded = decode(data)
+    grown, reserved = measured(data)
+
+    shown = np.asarray(strip.resize((224, 224), BILINEAR), np.int16)
+    assert np.abs(decoded.pixels - shown).max() <= 6
+    assert (decoded.width, decoded.height) == (16_320, 12_240)
+    assert grown < reserved + 12 < 30
+
+
+def test_the_limit_is_of_what_is_decoded():
+    """Who has little memory lowers it; the message has the size of the image itself."""
+    data = photo(3, (1792, 1792))
+
+    assert decode(data, max_pixels=448 * 448).width == 1792
+    with pytest.raises(UndecodableImage, match=r"1792x1792 are 0\.2 megapixels to decode"):
+        decode(data, max_pixels=448 * 448 - 1)
+
+
+def test_a_bomb_of_a_jpeg_is_bounded():
+    """A few KB that claim 4.3 gigapixels take less than the limit, or are refused undecoded."""
+    baseline = claiming(photo(1), 65_500, 65_500)
+    progressive = claiming(photo(1, progressive=True), 65_500, 65_500)
+
+    grown, reserved = measured(baseline)
+
+    assert grown < reserved + 12 < 300
+    with pytest.raises(UndecodableImage, match="MB to decode, the limit is 480") as refusal:
+        decode(progressive)
+    assert refusal.value.reason == "too_large"
 
 
 def test_formats_that_take_more_memory_have_a_lower_limit():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import time
 
+from fruits_jobs.fetching import AccessDenied, Archived
+from fruits_jobs.networks import UnknownBackbone, WeightsDoNotFit
 from fruits_jobs.objects import read_json
 from fruits_jobs.progress import Progress, line, snapshot
-from fruits_jobs.sessions import cause, run_step
+from fruits_jobs.sessions import LASTING, cause, run_step
 
 SPARK_ERROR = """
   An exception was thrown from the Python worker. Please see the stack trace below.
@@ -73,7 +75,19 @@ def test_a_jvm_that_died_does_not_keep_the_cause_to_itself(storage, monkeypatch)
 
     assert run_step("pca", step, "s3://fruits-lake/work/", "eu-west-3") == 1
     left = read_json("s3://fruits-lake/work/failure.json", "eu-west-3")
-    assert left == {"step": "pca", "cause": "ValueError: no such thing"}
+    assert left == {"step": "pca", "cause": "ValueError: no such thing", "lasting": False}
+
+
+def test_what_a_second_try_would_meet_again_is_lasting(storage):
+    """A refused image stays refused. The names are those of classes that there are."""
+
+    def step() -> None:
+        raise Archived("fruits-images", "a.jpg", "InvalidObjectState")
+
+    assert run_step("featurize", step, "s3://fruits-lake/work/", "eu-west-3") == 1
+    assert read_json("s3://fruits-lake/work/failure.json", "eu-west-3")["lasting"] is True
+    classes = AccessDenied, Archived, UnknownBackbone, WeightsDoNotFit
+    assert {one.__name__ for one in classes} == LASTING
 
 
 def test_a_snapshot_tells_rate_and_time_to_go():

@@ -133,7 +133,8 @@ def test_no_flipped_bit_is_more_than_a_bad_entry():
             flipped[position] ^= 1 << bit
             with suppress(BadEntry):
                 read = read_entry(bytes(flipped), files)
-                assert read.total.tolist() == [6.0, 9.0]
+                found = [one.tolist() for one in (read.total, read.scatter, read.low, read.high)]
+                assert found == [[6.0, 9.0], [[8.0, 8.0], [8.0, 8.0]], [0.0, 1.0], [4.0, 5.0]]
 
 
 def test_an_entry_is_of_one_content_of_its_file(table):

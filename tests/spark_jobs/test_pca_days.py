@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,27 @@ from tests.spark_jobs.feature_tables import REGION, FeatureTable, parquet_bytes
 
 NUMBERS = itertools.count()
 TARGET = ("--variance-target", "0.9")
+
+
+class Unsaved:
+    """Stands in for a version as a Spark model, and writes nothing."""
+
+    def write(self) -> Unsaved:
+        return self
+
+    def overwrite(self) -> Unsaved:
+        return self
+
+    def save(self, folder: str) -> None: ...
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_plots_and_spark_models() -> Iterator[None]:
+    """Leave out what takes most of a fit's time, and what nothing here looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pca.write_plots", lambda *_, **__: [])
+        patch.setattr("fruits_jobs.pca_models.spark_model", lambda *_: Unsaved())
+        yield
 
 
 @pytest.fixture

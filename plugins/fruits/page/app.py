@@ -7,12 +7,12 @@ import secrets
 from functools import cache
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
-from fruits.errors import MissingObjectError
 from fruits.page.access import DAG_ID, may_see, send_to_login
 from fruits.page.readings import Reader
+from fruits.page.reports import Reports
 from fruits.rendering import render_template
 from fruits.settings import SettingsError, load_settings
 
@@ -40,7 +40,7 @@ def make_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        exception_handlers={HTTPException: send_to_login},
+        exception_handlers={HTTPException: send_to_login, SettingsError: tell_settings},
     )
     app.get("/", response_class=HTMLResponse)(page)
     app.get("/batches/{batch}", response_class=HTMLResponse)(batch_report)
@@ -50,32 +50,30 @@ def make_app() -> FastAPI:
 
 def page() -> Response:
     """Show what there is now."""
-    nonce = secrets.token_urlsafe(16)
-    try:
-        reader = _reader()
-    except SettingsError as error:
-        return _html("trouble.html.jinja", {"trouble": str(error)}, nonce, status_code=500)
+    reader = _reader()
     shown = {"data": reader.read(), "settings": reader.settings, "dag_id": DAG_ID}
-    return _html("page.html.jinja", shown, nonce)
+    return _html("page.html.jinja", shown)
 
 
 def batch_report(batch: str) -> Response:
     """Show the report of one batch, as it lies in the lake."""
-    from fruits.objects import read_bytes
-    from fruits.reports import report_folder
-
     if not BATCH.fullmatch(batch):
         raise HTTPException(404, "No batch has such an id")
-    try:
-        content = read_bytes(f"{report_folder(load_settings().lake, batch)}/report.html")
-    except MissingObjectError:
+    report = _reports().read(batch)
+    if report.trouble:
+        told = (
+            f"The report of batch {batch} cannot be read now ({report.trouble}). "
+            "The API server's log says more."
+        )
+        return _html("trouble.html.jinja", {"trouble": told}, 503)
+    if report.value is None:
         told = (
             f"There is no report of batch {batch}: it is written when its run has ended, and goes "
             "after FRUITS_RETENTION_DAYS or when an image is erased, for it shows images."
         )
-        return _html("trouble.html.jinja", {"trouble": told}, secrets.token_urlsafe(16), 404)
+        return _html("trouble.html.jinja", {"trouble": told}, 404)
     headers = COMMON_HEADERS | {"Content-Security-Policy": REPORT_POLICY}
-    return HTMLResponse(content, headers=headers)
+    return HTMLResponse(report.value, headers=headers)
 
 
 def nothing(path: str) -> Response:  # noqa: ARG001
@@ -83,12 +81,23 @@ def nothing(path: str) -> Response:  # noqa: ARG001
     raise HTTPException(404, "Not found")
 
 
+async def tell_settings(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Name the settings that are wrong, whichever page needed them."""
+    return _html("trouble.html.jinja", {"trouble": str(error)}, 500)
+
+
 @cache
 def _reader() -> Reader:
     return Reader(load_settings())
 
 
-def _html(template: str, values: dict[str, Any], nonce: str, status_code: int = 200) -> Response:
+@cache
+def _reports() -> Reports:
+    return Reports(load_settings().lake)
+
+
+def _html(template: str, values: dict[str, Any], status_code: int = 200) -> Response:
+    nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
         "connect-src 'self'; img-src data:; frame-ancestors 'self'; base-uri 'none'; "

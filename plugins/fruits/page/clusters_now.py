@@ -1,4 +1,4 @@
-"""The clusters of ours that are alive now: what they do, for how long, and what they can cost."""
+"""The clusters of ours that cost money now: what they do, for how long, and what they can cost."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fruits.batches import Batch
-from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG, cluster_name
+from fruits.clusters import GENERATION_TAG, TOKEN_TAG, cap_in, cluster_name
 from fruits.consoles import cluster_url, folder_url
 from fruits.costs import MARGIN
+from fruits.descriptions import age_in, lake_of, tags_of
 from fruits.errors import MissingObjectError
-from fruits.leases import Lease, read_lease
+from fruits.leases import Lease, LeaseError, read_lease
 from fruits.lifecycle import LIVE
-from fruits.objects import answer_time, read_json
+from fruits.objects import read_json
 
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
-    from mypy_boto3_emr.type_defs import ClusterTypeDef
+    from mypy_boto3_emr.literals import ClusterStateType
 
     from fruits.settings import Settings
 
+# Its machines are paid for until it has ended.
+ENDING: ClusterStateType = "TERMINATING"
 # Two of one token are a fault already; more than that need no page.
 MOST = 5
 
@@ -38,7 +41,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class LiveCluster:
-    """One live cluster; its *age* is by EMR's clock, *cap* the longest that it may live."""
+    """One cluster, alive or ending; *age* is by EMR's clock, *cap* the longest that it may live.
+
+    *is_garbled* says of its lease that there is one, which cannot be read.
+    """
 
     id: str
     state: str
@@ -47,10 +53,16 @@ class LiveCluster:
     age: timedelta
     cap: timedelta | None
     lease: Lease | None
+    is_garbled: bool
     step: str | None
     progress: Progress | None
     console: str
     logs: str
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it takes no steps any more."""
+        return self.state == ENDING
 
     @property
     def age_share(self) -> float:
@@ -67,8 +79,8 @@ class LiveCluster:
 
 
 def live_clusters(client: EMRClient, settings: Settings) -> tuple[LiveCluster, ...]:
-    """Return the live clusters of this lake's runs, the newest first, at most five."""
-    pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
+    """Return the clusters of this lake's runs that have not ended, the newest first, at most 5."""
+    pages = client.get_paginator("list_clusters").paginate(ClusterStates=[*LIVE, ENDING])
     ids = [one["Id"] for page in pages for one in page["Clusters"] if _is_named(one["Name"])]
     found = (_describe(client, settings, cluster_id) for cluster_id in ids)
     ours = islice((one for one in found if one), MOST)
@@ -82,34 +94,31 @@ def _is_named(name: str) -> bool:
 def _describe(client: EMRClient, settings: Settings, cluster_id: str) -> LiveCluster | None:
     answer = client.describe_cluster(ClusterId=cluster_id)
     cluster = answer["Cluster"]
-    tags = {tag.get("Key", ""): tag.get("Value", "") for tag in cluster.get("Tags", [])}
-    if not tags.get(TOKEN_TAG) or not _is_of(cluster, settings.lake):
+    tags = tags_of(cluster)
+    # Another deployment's is told on its own page.
+    if not tags.get(TOKEN_TAG) or lake_of(cluster) != settings.lake:
         return None
-    token, cap = tags[TOKEN_TAG], tags.get(CAP_TAG, "")
+    token = tags[TOKEN_TAG]
     step_id, step = _running_step(client, cluster_id)
+    try:
+        lease, garbled = read_lease(settings.lake, token), False
+    except LeaseError:
+        lease, garbled = None, True
     logs = f"{settings.lake}/logs/{cluster_id}/{f'steps/{step_id}/' if step_id else ''}"
     return LiveCluster(
         id=cluster_id,
         state=cluster["Status"]["State"],
         token=token,
         generation=tags.get(GENERATION_TAG, ""),
-        # The answer's date has no fractions of a second, the creation has.
-        age=max(
-            answer_time(answer) - cluster["Status"]["Timeline"]["CreationDateTime"], timedelta(0)
-        ),
-        cap=timedelta(minutes=int(cap)) if cap.isdecimal() else None,
-        lease=read_lease(settings.lake, token),
+        age=age_in(answer),
+        cap=cap_in(tags),
+        lease=lease,
+        is_garbled=garbled,
         step=step,
         progress=_progress(settings.lake, token, step) if step else None,
         console=cluster_url(settings.region, cluster_id),
         logs=folder_url(settings.region, logs),
     )
-
-
-def _is_of(cluster: ClusterTypeDef, lake: str) -> bool:
-    """Say whether a run over this lake made it: another deployment's is told on its own page."""
-    # EMR gives the scheme back as s3n.
-    return cluster.get("LogUri", "").partition("://")[2] == f"{lake.partition('://')[2]}/logs/"
 
 
 def _running_step(client: EMRClient, cluster_id: str) -> tuple[str | None, str | None]:

@@ -9,6 +9,8 @@ from fruits.objects import list_uris, read_json
 
 SHOWN = 3
 DAYS = 7
+# With it begins the name of each object.
+TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,22 @@ class Finding:
 
 def recent_findings(lake: str, now: datetime) -> tuple[Finding, ...]:
     """Return what the last three looks that ended something found, the newest first."""
-    since = f"{now - timedelta(days=DAYS):%Y%m%dT%H%M%SZ}"
-    uris = list_uris(f"{lake}/ledger/findings/", after=since)[-SHOWN:]
-    return tuple(finding for uri in reversed(uris) for finding in _read(uri))
+    uris = list_uris(f"{lake}/ledger/findings/", after=f"{now - timedelta(days=DAYS):{TIME}}")
+    times = {uri: found_at for uri in uris if (found_at := _found_at(uri))}
+    last = list(times.items())[-SHOWN:]
+    return tuple(finding for uri, found_at in reversed(last) for finding in _read(uri, found_at))
 
 
-def _read(uri: str) -> list[Finding]:
-    time = uri.rpartition("/")[2].partition("-")[0]
-    found_at = datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+def _found_at(uri: str) -> datetime | None:
+    """Return when the look was that wrote it, by its name; None if that is not of a look."""
+    time, separator, _ = uri.rpartition("/")[2].partition("-")
+    try:
+        return datetime.strptime(time, TIME).replace(tzinfo=UTC) if separator else None
+    except ValueError:
+        return None
+
+
+def _read(uri: str, found_at: datetime) -> list[Finding]:
     return [
         Finding(found_at, one["cluster_id"], "; ".join(one["reasons"]))
         for one in read_json(uri)["findings"]

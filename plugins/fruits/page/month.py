@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fruits.clusters import cluster_roles
-from fruits.costs import read_prices, worst_case
+from fruits.costs import age_warning, read_prices, worst_case
 from fruits.ledger import READERS, Entry, month_of, month_prefix, read_entry
 from fruits.objects import list_versions, storage_time
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Month:
     """What one month comes to; *spent* is known, *promised* is charged until it is known.
 
-    *next_promise* is what one more cluster with the deployment's own settings would promise.
+    *next_promise* is what one more cluster with the deployment's own settings would promise,
+    *prices_warning* what to do about a price table that is soon, or already, too old.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Month:
     clusters: int
     unsettled: int
     next_promise: float
+    prices_warning: str | None
 
     @property
     def charged(self) -> float:
@@ -80,4 +82,5 @@ def read_month(settings: Settings, ledger: Ledger) -> Month:
         clusters=len(entries),
         unsettled=len(unsettled),
         next_promise=promise.amount,
+        prices_warning=age_warning(prices, now.date(), settings.prices_max_age_days),
     )

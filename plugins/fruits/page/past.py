@@ -64,10 +64,11 @@ class PastBatch:
 
 @dataclass(frozen=True)
 class Past:
-    """The last *batches*, the newest first, of all *count*."""
+    """The last *batches*, the newest first, of all *count*; *last_success* may be an older one."""
 
     batches: tuple[PastBatch, ...]
     count: int
+    last_success: PastBatch | None = None
 
     @property
     def last(self) -> PastBatch | None:
@@ -102,7 +103,14 @@ class PastReader:
 
 
 def _past(rows: pa.Table) -> Past:
+    import pyarrow.compute as pc
+
+    successes = rows.filter(pc.equal(rows["outcome"], "success"))
+    last_success = next(iter(_batches(successes.slice(0, 1))), None)
+    return Past(_batches(rows.slice(0, SHOWN)), rows.num_rows, last_success)
+
+
+def _batches(rows: pa.Table) -> tuple[PastBatch, ...]:
     empty = dict.fromkeys(COLUMNS)
-    shown = [empty | row for row in rows.slice(0, SHOWN).to_pylist()]
-    batches = tuple(PastBatch(row, json.loads(row["quarantine_reasons"] or "{}")) for row in shown)
-    return Past(batches, rows.num_rows)
+    shown = [empty | row for row in rows.to_pylist()]
+    return tuple(PastBatch(row, json.loads(row["quarantine_reasons"] or "{}")) for row in shown)
