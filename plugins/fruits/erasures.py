@@ -16,7 +16,8 @@ from datetime import timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import BooleanExpression, In
+from pyiceberg.expressions import BooleanExpression, In, Reference
+from pyiceberg.expressions.literals import literal
 from pyiceberg.table import Table
 from rich.markup import escape
 
@@ -164,7 +165,7 @@ def _require_no_rows(catalog: Catalog, keys: Sequence[str]) -> None:
 
 
 def _of(keys: Sequence[str]) -> BooleanExpression:
-    return In("image_key", set(keys))  # type: ignore[call-arg, misc]
+    return In(term=Reference(name="image_key"), literals={literal(key) for key in keys})
 
 
 def main(arguments: list[str] | None = None) -> int:

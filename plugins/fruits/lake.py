@@ -16,7 +16,15 @@ from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
-from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, EqualTo, StartsWith
+from pyiceberg.expressions import (
+    AlwaysFalse,
+    AlwaysTrue,
+    BooleanExpression,
+    EqualTo,
+    Reference,
+    StartsWith,
+)
+from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
@@ -257,14 +265,14 @@ def data_files(table: Table, row_filter: BooleanExpression | None = None) -> lis
 
 def equals(column: str, value: str) -> BooleanExpression:
     """Return the filter `column = value`; no quoting is involved, so any text is a fine value."""
-    return EqualTo(column, value)  # type: ignore[call-arg, misc]
+    return EqualTo(term=Reference(name=column), value=literal(value))
 
 
 def starts_with(column: str, prefix: str) -> BooleanExpression:
     """Return the filter `column begins with prefix`; the empty prefix matches every row."""
     if not prefix:
         return AlwaysTrue()
-    return StartsWith(column, prefix)  # type: ignore[call-arg, misc]
+    return StartsWith(term=Reference(name=column), value=literal(prefix))
 
 
 def _create(catalog: Catalog, name: str) -> None:
