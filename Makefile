@@ -160,7 +160,7 @@ $(PEERS)/.ready: benchmarks/requirements.txt $(READY)
 	@touch $@
 
 .PHONY: bench
-bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (2 to 4 hours)
+bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
 	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images $(call quoted,IMAGES) \
 	--weights $(call quoted,WEIGHTS) --peers-python $(PEERS)/bin/python --output var/bench/featurize.json
 	@$(if $(SCENARIOS),,$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json)

@@ -34,7 +34,8 @@ Row = dict[str, Any]
 class Size:
     """How much is run: images of a step, small objects, large photos, thumbnails, repetitions.
 
-    *thorough* runs both forms of each peer, ours and the loop twice, and counts requests.
+    Scenarios without a verdict have *unjudged* repetitions. *thorough* runs both forms of each
+    peer, ours and the loop twice, and counts requests.
     """
 
     images: int
@@ -42,11 +43,12 @@ class Size:
     photos: int
     thumbnails: int
     repetitions: int
+    unjudged: int
     thorough: bool = True
 
     def repeated(self, times: int) -> Size:
-        """Return the same with other repetitions."""
-        return replace(self, repetitions=times)
+        """Return the same with other repetitions, of all scenarios."""
+        return replace(self, repetitions=times, unjudged=times)
 
 
 def exported(weights: Weights) -> Path:
@@ -129,6 +131,12 @@ class Bench:
     def peer(self, name: str, program: str, workload: Workload, **changes: Any) -> Row:
         """Run a program of the peers' environment."""
         return self._run(Contestant(name, program, self._peers, PEERS), workload, changes)
+
+    def repeated(self, times: int) -> Bench:
+        """Return the same, on the same images, with other repetitions."""
+        other = copy(self)
+        other.size = self.size.repeated(times)
+        return other
 
     def on(self, s3: ObjectStorage) -> Bench:
         """Return the same with another S3, for what is not timed."""

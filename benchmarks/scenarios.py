@@ -63,7 +63,7 @@ def _peers(bench: Bench, work: Workload, trial: Callable[[], Workload]) -> list[
 
 def engines(bench: Bench) -> dict[str, Any]:
     """Run each engine alone on pixels in memory, at several batch sizes."""
-    work = bench.small(bench.size.images // 3)  # nothing to warm up but the network
+    work = bench.small(bench.size.images // 6)  # nothing to warm up but the network
     wanted = [
         ("litert", 8),
         ("litert-whole", 1),
@@ -91,7 +91,7 @@ def large(bench: Bench) -> dict[str, Any]:
         [
             bench.figure("the same loop without Spark", "loop", work),
             bench.figure("ours, step, steady state", "ours", work),
-            *_peers(bench, work, lambda: work),
+            *_peers(bench, work, lambda: bench.large(bench.size.photos // 3, 4000, 3000)),
         ]
     )
 
