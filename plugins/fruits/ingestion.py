@@ -182,7 +182,8 @@ def reserve(
         "currency": entry.currency,
         "month": entry.month,
         "month_so_far": round(month, 4),
-        "sizing": asdict(sizing),
+        # The row of `runs` would hold an earlier cluster's featurize against this one's workers.
+        "sizing": None if featurized else asdict(sizing),
         "request": request,
     }
 
@@ -299,7 +300,7 @@ def commit_features(settings: Settings, batch_id: str, attempt_name: str) -> dic
 
 
 def commit_components(settings: Settings, batch_id: str, attempt_name: str) -> dict[str, Any]:
-    """Commit what the PCA step wrote, and make its model version the current one.
+    """Commit what the PCA step wrote: a new model version, or more of the one that was kept.
 
     Then the models of versions that are not kept any more are removed, and small files merged.
     """

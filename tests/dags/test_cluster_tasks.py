@@ -17,6 +17,8 @@ from fruits.ledger import Entry, settle
 from fruits.ledger import reserve as enter
 from fruits.lifecycle import ClusterFailedError, find_clusters, terminate_cluster
 from fruits.objects import storage_time
+from fruits.reports import RunFacts, run_row
+from fruits.settings import Settings
 from fruits.steps import StagedJobs
 from local_cloud.clients import s3_variables
 from local_cloud.cloud import LocalCloud
@@ -170,7 +172,10 @@ class TestReserveCluster:
         state: str | None,
         workers: int,
     ) -> None:
-        """Cleared from pca on, it has its features: one worker is enough."""
+        """Cleared from pca on, it has its features: one worker is enough.
+
+        That says nothing of featurize, whose time in the row of `runs` is of an earlier cluster.
+        """
         monkeypatch.setenv("FRUITS_WORKERS", "2")
         monkeypatch.setenv("FRUITS_PRICES_MAX_AGE_DAYS", "36500")
         model = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
@@ -182,7 +187,11 @@ class TestReserveCluster:
             found, staged, {}, Run({"featurize": state})
         )
 
-        assert answer["sizing"]["workers"] == workers
+        fleet = answer["request"]["Instances"]["InstanceFleets"][1]
+        assert fleet["TargetOnDemandCapacity"] == workers
+        now = datetime.now(UTC)
+        row = run_row(RunFacts("b", "r", now, {}, {"reserve_cluster": answer}), Settings(), now)
+        assert row["workers"] == (None if state == "success" else workers)
 
 
 @dataclass(frozen=True)
