@@ -13,8 +13,9 @@ A cluster without our tag is never touched. What cannot be read is never a reaso
 task then fails at its end, when it has done all that it could.
 
 What it found is in the task's log, under `ledger/findings/` in the lake, and in an event of the
-asset `fruits_watchdog_findings`, which a DAG of yours can be scheduled on: there is none on a quiet
-look, nor of a look that failed. `FRUITS_ALERT_TOPIC` is told of both, of findings and failed looks.
+asset `fruits_watchdog_findings`, which a DAG of yours can be scheduled on: there is none after a
+quiet look, nor after one that failed. `FRUITS_ALERT_TOPIC` is told of clusters that were ended, and
+of looks that failed.
 It also writes into the month's ledger what the clusters of dead runs have cost, and to
 `ledger/last_look.json` that it has looked: the page *Fruits!* says so when it has not for half an
 hour.

@@ -122,7 +122,7 @@ def commit_features(found: dict[str, Any], step: dict[str, str], params: dict[st
 
 @task(outlets=[COMPONENTS])
 def commit_components(found: dict[str, Any], step: dict[str, str], params: dict[str, Any]) -> Any:
-    """Commit the components and make their model version the current one."""
+    """Commit the components: of a new model version, or more of the one that was kept."""
     attempt = attempt_of(step, "pca")
     done = ingestion.commit_components(run_settings(params), found["batch"], attempt)
     yield Metadata(COMPONENTS, {"batch": found["batch"], **done})

@@ -19,6 +19,7 @@ DAG = "fruits_ingestion"
 DONE = ("success", "failed")
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 LAKE = "s3://fruits-lake"
+PATIENCE = 60  # seconds until Airflow has parsed the DAG
 SEEDED = (
     "The network's weights are made up (seeded), because ImageNet's could not be had: every step "
     "is real, but similar fruits will not look similar. Give real ones with "
@@ -67,9 +68,9 @@ class Demo:
             self._show_failures(run_id, tasks)
         return bool(run["state"] == "success")
 
-    def wait_for_dag(self, timeout: float = 60) -> None:
+    def wait_for_dag(self) -> None:
         """Return once Airflow has parsed the DAG; RuntimeError with its import error otherwise."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             dags = self._call("GET", "dags")["dags"]
             if any(dag["dag_id"] == DAG for dag in dags):
@@ -78,7 +79,7 @@ class Demo:
             if errors:
                 raise RuntimeError(errors[0]["stack_trace"])
             time.sleep(0.5)
-        raise RuntimeError(f"Airflow has not found {DAG} in {timeout:.0f} s")
+        raise RuntimeError(f"Airflow has not found {DAG} in {PATIENCE} s")
 
     def _trigger(self, conf: Mapping[str, Any]) -> dict[str, Any]:
         # A paused DAG's runs wait.
@@ -216,7 +217,7 @@ def _facts(report: dict[str, Any]) -> dict[str, str]:
         # It is not known while the ledger cannot be written.
         known = report["actual_cost"] is not None
         money = f"{report['actual_cost']:.2f} {report['currency']} for that time; " if known else ""
-        facts["on EMR in Paris"] = f"{money}promised at most {promised}"
+        facts["at EMR's prices"] = f"{money}promised at most {promised}"
     facts["network"] = str(report["feature_model"])
     return facts
 

@@ -26,7 +26,6 @@ def words(job: Job, attempt: str) -> list[str]:
         "feature-model": job.feature_model,
         "batch": "benchmark",
         "region": REGION,
-        **job.options.get("arguments", {}),
     }
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 

@@ -17,9 +17,9 @@ LOCKS = Path(__file__).resolve().parents[2] / "bootstrap" / "node"
 
 
 @cache
-def python_locks(folder: Path = LOCKS) -> tuple[str, ...]:
-    """Return the SHA-256 of each requirements*.txt in *folder* that this Python meets exactly."""
-    locks = sorted(folder.glob("requirements*.txt"))
+def python_locks() -> tuple[str, ...]:
+    """Return the SHA-256 of each requirements*.txt of the nodes that this Python meets exactly."""
+    locks = sorted(LOCKS.glob("requirements*.txt"))
     return tuple(_sha256(lock) for lock in locks if not differences(lock))
 
 

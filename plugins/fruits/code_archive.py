@@ -51,21 +51,21 @@ def newest_code(lake: str) -> str:
         ) from error
 
 
-def code_archive(root: Path = ROOT) -> bytes:
+def code_archive() -> bytes:
     """Return the gzipped tar of the package; the same sources give the same bytes.
 
     Entries are sorted and carry neither time nor owner.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for file in sorted(_files(root)):
-            _add(archive, str(file.relative_to(root)), file)
+        for file in sorted(_files()):
+            _add(archive, str(file.relative_to(ROOT)), file)
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _files() -> Iterator[Path]:
     for part in PARTS:
-        path = root / part
+        path = ROOT / part
         found = [path] if path.is_file() else path.rglob("*")
         yield from (one for one in found if one.is_file() and not {*one.parts} & {*NEVER})
 

@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m fruits.publishing",
         description=__doc__,
         epilog="Settings come from the environment (FRUITS_LAKE_URI, FRUITS_REGION, "
-        "FRUITS_WEIGHTS, FRUITS_ENGINE), credentials from where boto3 looks for them.",
+        "FRUITS_BACKBONE, FRUITS_WEIGHTS, FRUITS_ENGINE), credentials from where boto3 looks.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--wheels", type=Path, help="a folder with the wheels and requirements.txt")

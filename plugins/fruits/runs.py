@@ -1,6 +1,6 @@
 """The table `runs`: one row per batch, which the page and people read (the ledger does not).
 
-Every batch writes the whole table anew, as one data file of a few hundred bytes a row: a file for
+Every batch writes the whole table anew, as one data file of about 200 bytes a row: a file for
 each batch would make whoever reads thousands of batches open thousands of files. For the same
 reason it remembers only its last snapshots; nobody asks what it was like last year.
 """

@@ -16,7 +16,10 @@ from fruits.objects import read_json, storage_time, write_json
 
 @dataclass(frozen=True)
 class Sensing:
-    """Who looked where and when, and what there was; *run_id* is None for a run without Airflow."""
+    """Who looked where and when, and what there was; *run_id* is None for a run without Airflow.
+
+    The page shows what is still waiting of it; the rest is for people who open the object.
+    """
 
     batch: str
     run_id: str | None

@@ -117,8 +117,8 @@ class Settings(BaseSettings):
     )
     cache_folder: Path = Field(
         Path.home() / ".cache" / "fruits",
-        description="Folder of this machine for made-up weights, exported networks, and what is "
-        "known of weights: hash, feature model.",
+        description="Folder of this machine for made-up weights, weights that were fetched from "
+        "the lake, and what is known of weights: hash, feature model.",
     )
 
     # What is computed.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """Something that took from *start* to *end*; *kind* is run, cluster or step."""
+    """Something that took from *start* to *end*; *kind* is run, cluster, start or step."""
 
     name: str
     kind: str

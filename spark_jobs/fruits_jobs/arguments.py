@@ -28,7 +28,10 @@ def featurize_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", required=True, help="id of the batch")
     parser.add_argument("--region", required=True, help="AWS region of the buckets")
     parser.add_argument(
-        "--batch-size", type=positive, default=8, help="images per inference (default: 8)"
+        "--batch-size",
+        type=positive,
+        default=8,
+        help="images that are decoded before the network runs (default: 8)",
     )
     parser.add_argument(
         "--readers", type=positive, default=8, help="threads per core that read (default: 8)"

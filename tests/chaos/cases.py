@@ -56,9 +56,9 @@ class Case:
             f"step {step} {state}",
         )
 
-    def await_call(self, action: str, seconds: float = 60) -> None:
+    def await_call(self, action: str) -> None:
         """Wait until EMR has carried out a call of *action* in this case."""
-        self.wait_until(lambda: calls(self.lab.journal, action, self.began), seconds, action)
+        self.wait_until(lambda: calls(self.lab.journal, action, self.began), 60, action)
 
     def await_cluster(self, number: int = 1, seconds: float = 120) -> str:
         """Wait until this case has made so many clusters; return the newest's id."""
@@ -73,10 +73,10 @@ class Case:
         )
         return self.lab.run_state(run)
 
-    def await_end_of_clusters(self, seconds: float | None = None) -> None:
-        """Wait until no cluster is left; by default as long as any may live."""
+    def await_end_of_clusters(self) -> None:
+        """Wait until no cluster is left, as long as any may live."""
         longest = max((one.cap for one in self.clusters), default=0.0) + PERIOD + SLACK
-        self.wait_until(lambda: not self.lab.live_clusters(), seconds or longest, "no cluster")
+        self.wait_until(lambda: not self.lab.live_clusters(), longest, "no cluster")
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

@@ -61,7 +61,6 @@ def unwatched(
     record = Record(
         request.module.__name__.rpartition(".")[2].removeprefix("test_"),
         request.node.name,
-        (request.function.__doc__ or "").splitlines()[0],
         faults_before=lab.emr.fired + lab.s3.fired,
     )
     records.append(record)

@@ -27,7 +27,6 @@ class Record:
 
     module: str
     name: str
-    rule: str
     expected: str = ""
     run: str = ""
     clusters: int = 0
@@ -55,9 +54,9 @@ class Record:
         """Whether everything that must hold does."""
         return self.finished and not self.problems and self.healthy is not False
 
-    def write(self, folder: Path = FOLDER) -> None:
+    def write(self) -> None:
         """Keep the record; a later one of the same case takes its place."""
-        folder = folder / "cases"
+        folder = FOLDER / "cases"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.module}.{self.name}.json").write_text(json.dumps(asdict(self), indent=1))
 
@@ -77,9 +76,9 @@ COLUMNS = (
 )
 
 
-def read_records(folder: Path = FOLDER) -> list[Record]:
+def read_records() -> list[Record]:
     """Return the records of the last cases, by module and name."""
-    files = sorted((folder / "cases").glob("*.json"))
+    files = sorted((FOLDER / "cases").glob("*.json"))
     return [Record(**json.loads(file.read_text())) for file in files]
 
 

@@ -180,7 +180,7 @@ def test_a_quiet_past(empty: Settings) -> None:
     assert past.last is not None
     times = [one.row["run_after"] for one in past.batches]
     assert times == sorted(times, reverse=True)
-    assert model.description["model_version"] == past.last.row["model_version"]
+    assert model.description["model_version"] == f"{past.last.row['batch']}-1.1"
     assert month.charged == pytest.approx(0.17 * month.clusters)
     assert model.scree is not None
     assert model.scatter is not None

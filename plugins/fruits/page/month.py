@@ -12,8 +12,6 @@ from fruits.ledger import READERS, Entry, month_of, month_prefix, read_entry
 from fruits.objects import list_versions, storage_time
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from fruits.settings import Settings
 
 
@@ -26,7 +24,6 @@ class Month:
     """
 
     name: str
-    now: datetime
     spent: float
     promised: float
     cap: float
@@ -74,7 +71,6 @@ def read_month(settings: Settings, ledger: Ledger) -> Month:
     promise = worst_case(cluster_roles(settings), settings.cap_minutes, prices)
     return Month(
         name=f"{now:%B %Y}",
-        now=now,
         spent=sum(entry.spent for entry in entries if entry.spent is not None),
         promised=sum(entry.worst_case for entry in unsettled),
         cap=settings.month_cap_money,
