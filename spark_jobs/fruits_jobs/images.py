@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from fruits_jobs.arguments import DEFAULT_MAX_PIXELS
 from fruits_jobs.colours import NoDefinedColours
 from fruits_jobs.formats import FORMATS, unsupported_kind
+from fruits_jobs.headers import excess
 from fruits_jobs.scaling import (
     PIXEL_BYTES,
     SIDE,
@@ -49,6 +51,8 @@ logging.getLogger("PIL").setLevel(logging.ERROR)
 # A JPEG is gone over once per scan. Encoders make about 10; 100 bytes make one more.
 MOST_SCANS = 200
 SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")  # ITU T.81, B.2.3
+# The file stays in memory while its pixels are made: of both together there is not twice as much.
+WITH_FILE = 4 / 3
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,13 +92,15 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
     """Return the pixels of the image file in *data*; UndecodableImage says why there are none."""
     if not data:
         raise UndecodableImage("empty", "the object has no bytes")
+    if too_much := excess(data):
+        raise UndecodableImage("too_large", too_much)
     with _hostile_bytes(), _open(data) as image:
         width, height = image.size
         box = reduce_while_decoding(image)
         _refuse_size(image, f"{width}x{height}", max_pixels)
         _refuse_scans(image, data)
         needed = decoding_bytes(image, width, height)
-        _refuse_memory(image, needed, max_pixels * PIXEL_BYTES)
+        _refuse_memory(image, needed, len(data), max_pixels * PIXEL_BYTES)
         return _decode(image, box, width, height)
 
 
@@ -109,18 +115,21 @@ def _refuse_size(image: ImageFile.ImageFile, size: str, limit: int) -> None:
 
 def _refuse_scans(image: ImageFile.ImageFile, data: bytes) -> None:
     if isinstance(image, JpegImageFile):
-        scans = len(SCAN.findall(data))
+        scans = sum(1 for _ in islice(SCAN.finditer(data), MOST_SCANS + 1))
         if scans > MOST_SCANS:
-            message = f"a JPEG of {scans:,} scans, the limit is {MOST_SCANS}"
+            message = f"a JPEG of more than {MOST_SCANS} scans"
             raise UndecodableImage("too_large", message)
 
 
-def _refuse_memory(image: ImageFile.ImageFile, needed: int, limit: int) -> None:
+def _refuse_memory(image: ImageFile.ImageFile, needed: int, size: int, limit: int) -> None:
+    named = f"{image.width}x{image.height} pixels of {image.format} take {needed / 1e6:.0f} MB"
     if needed > limit:
+        raise UndecodableImage("too_large", f"{named} to decode, the limit is {limit / 1e6:.0f}")
+    if needed + size > limit * WITH_FILE:
         raise UndecodableImage(
             "too_large",
-            f"{image.width}x{image.height} pixels of {image.format} take {needed / 1e6:.0f} MB to"
-            f" decode, the limit is {limit / 1e6:.0f}",
+            f"{named} to decode, beside the file's own {size / 1e6:.0f}; the limit of both is"
+            f" {limit * WITH_FILE / 1e6:.0f}",
         )
 
 
