@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from itertools import pairwise
 
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
@@ -18,6 +19,9 @@ from pyiceberg.table.snapshots import Snapshot
 from fruits.errors import FruitsError
 
 log = logging.getLogger(__name__)
+
+# In the summary of a snapshot that changes no row.
+FORGETS = {"fruits.commit": "forget"}
 
 
 class HeldSnapshotsError(FruitsError):
@@ -65,24 +69,49 @@ def forget_deleted_files(table: Table) -> None:
                 uri=manifest.manifest_path,
             )
     if gone:
-        with table.transaction() as transaction, transaction.update_snapshot().fast_append():
+        with (
+            table.transaction() as transaction,
+            transaction.update_snapshot(snapshot_properties=FORGETS).fast_append(),
+        ):
             pass  # an append takes over live files alone, also when it brings none
         log.info("%s forgets the files that it no longer has", table.name()[-1])
 
 
 def expire_snapshots(table: Table, before: datetime) -> tuple[int, ...]:
-    """Expire all snapshots made *before* then, but the current one; return their ids."""
+    """Expire all snapshots that ceased to be the table's state *before* then; return their ids.
+
+    However old its last change is, the table can be taken back to what it was at that time.
+    """
     current = table.metadata.current_snapshot_id
     held = {ref.snapshot_id for ref in table.metadata.refs.values()} | {current}
-    limit = before.timestamp() * 1000
+    limit, replaced = before.timestamp() * 1000, _replaced(table)
     old = [
         snapshot.snapshot_id
         for snapshot in table.metadata.snapshots
-        if snapshot.timestamp_ms < limit and snapshot.snapshot_id not in held
+        if replaced.get(snapshot.snapshot_id, snapshot.timestamp_ms) < limit
+        and snapshot.snapshot_id not in held
     ]
     if old:
         table.maintenance.expire_snapshots().by_ids(old).commit()
     return tuple(old)
+
+
+def _replaced(table: Table) -> dict[int, int]:
+    """Return when each former state was replaced by another (ms), by the id of its snapshot.
+
+    What `forget_deleted_files` made is the same state once more.
+    """
+    return {
+        former.snapshot_id: later.timestamp_ms
+        for former, later in pairwise(table.metadata.snapshot_log)
+        if not _forgets(table.metadata.snapshot_by_id(later.snapshot_id))
+    }
+
+
+def _forgets(snapshot: Snapshot | None) -> bool:
+    if snapshot is None or snapshot.summary is None:
+        return False
+    return bool(snapshot.summary.additional_properties.items() >= FORGETS.items())
 
 
 def older_metadata(table: Table) -> set[str]:
