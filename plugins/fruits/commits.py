@@ -64,7 +64,7 @@ def commit_removals(
     """
     manifest = read_manifest(manifest_uri)
     _refuse_mass_removal(manifest, max_removed_share, confirmed=confirmed)
-    mark = Mark(manifest.batch, "removals", manifest.digest)
+    mark = Mark(manifest.batch, "removals", manifest.made_from)
     with scratch() as space:
         load_manifest(space, manifest_uri)
         space.run(
@@ -94,13 +94,13 @@ def commit_features(
     model replaces rows of its own only. The first commit of a lake makes its feature model the
     current one; later it is `fruits.feature_models.switch` that does so.
 
-    Before anything is committed: ReconciliationError if the output is not exactly what the manifest
-    asked for; TooManyQuarantinedError if more than *max_quarantine_share* of it is broken, and more
-    than *quarantine_allowance* images; StaleManifestError if another batch committed some of these
-    images meanwhile.
+    Before any of its features is committed: ReconciliationError if the output is not exactly what
+    the manifest asked for; TooManyQuarantinedError if more than *max_quarantine_share* of it is
+    broken, and more than *quarantine_allowance* images; StaleManifestError if another batch
+    committed some of these images meanwhile.
     """
     manifest, result = read_manifest(manifest_uri), read_featurize_result(result_uri)
-    mark = Mark(manifest.batch, "features", manifest.digest)
+    mark = Mark(manifest.batch, "features", manifest.made_from)
     features = open_table("features", catalog)
     require_bucket(features, manifest.bucket)
     properties = _feature_properties(features, manifest)

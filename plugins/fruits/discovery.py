@@ -281,7 +281,7 @@ def sense(
             images_uri=images_uri,
             feature_model=feature_model,
             features_snapshot_id=snapshot.snapshot_id if snapshot else None,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=datetime.now(UTC).isoformat(),
             counts=comparison.counts(),
             ignored_extensions=comparison.ignored_extensions(),
             added_bytes=comparison.added_bytes(),

@@ -11,10 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fruits.objects import download, read_json, split_uri, upload, write_json
+from fruits.errors import FruitsError
+from fruits.objects import download, exists, read_json, split_uri, upload, write_json
 from fruits.scratch import Scratch
 
 ROW_GROUP = 4096
+
+
+class GoneManifestError(FruitsError):
+    """A batch has no manifest any more; field: uri."""
+
+    uri: str
 
 
 def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
@@ -70,6 +77,15 @@ class Manifest:
     beside: bool = False  # the tables' current feature model is another one
 
     @property
+    def made_from(self) -> str:
+        """What tells commits of this sensing from those of another, though it found the same.
+
+        A run that is cleared keeps its batch: other weights, or nodes that decode what they could
+        not, give the same lists other outcomes.
+        """
+        return f"{self.digest} {self.feature_model} {self.created_at}"
+
+    @property
     def bucket(self) -> str:
         """The bucket of the images."""
         return split_uri(self.images_uri)[0]
@@ -110,6 +126,18 @@ def publish(manifest: Manifest, lists: Lists, manifest_uri: str) -> None:
     upload(lists.added, f"{folder}/added.parquet")
     upload(lists.removed, f"{folder}/removed.parquet")
     write_json(f"{folder}/manifest.json", asdict(manifest))
+
+
+def require_manifest(manifest_uri: str) -> None:
+    """Raise GoneManifestError if there is no manifest under *manifest_uri* any more."""
+    uri = f"{manifest_uri.rstrip('/')}/manifest.json"
+    if not exists(uri):
+        raise GoneManifestError(
+            "The list of what the run found is gone: it was older than FRUITS_RETENTION_DAYS, or "
+            "images were erased meanwhile.",
+            "Clear sense_changes with its downstream tasks, or trigger another run.",
+            uri=uri,
+        )
 
 
 def read_manifest(manifest_uri: str) -> Manifest:

@@ -41,7 +41,7 @@ def plan_rewrites(catalog: Catalog, manifest_uri: str, uri: str, least_bytes: in
     """
     manifest = read_manifest(manifest_uri)
     features = open_table("features", catalog)
-    committed = Mark(manifest.batch, "features", manifest.digest).find(features)
+    committed = Mark(manifest.batch, "features", manifest.made_from).find(features)
     if committed or not manifest.counts.replaced:
         return 0
     with scratch() as space:

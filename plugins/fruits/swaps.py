@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class Mark:
     """What a commit is known by: its batch, its kind, and what it was made from.
 
-    *made_from* (the manifest's digest, or the features snapshot and the model version) is the same
-    for every attempt at one commit. It changes when a run is cleared and senses other images, or
-    fits another version, which has to be committed although the batch is the same.
+    *made_from* (the sensing, or the features snapshot and the model version) is the same for every
+    attempt at one commit. It changes when a run is cleared and senses anew, or fits another
+    version, which has to be committed although the batch is the same.
     """
 
     batch: str

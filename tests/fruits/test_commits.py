@@ -359,6 +359,31 @@ def test_a_cleared_run_commits_what_it_senses_anew(catalog: Catalog) -> None:
     assert keys(catalog, "features") == sorted(KEYS[:2])
 
 
+def test_a_cleared_run_commits_what_other_weights_make(catalog: Catalog) -> None:
+    """The lists are the same, and what was committed before is of another feature model."""
+    ingest(catalog, "b1", *KEYS[:2])
+    reprocess(catalog, "b2")
+    sensed(catalog, "b2", model="Newer-224", beside=True)
+
+    result = featurized("b2", attempt="2", model="Newer-224")
+    commit_features(catalog, manifest_uri("b2"), result)
+
+    models = [row["feature_model"] for row in table_rows(catalog, "features")]
+    assert sorted(models) == sorted([MODEL, OTHER_MODEL, "Newer-224"] * 2)
+
+
+def test_a_cleared_run_commits_what_is_not_broken_any_more(catalog: Catalog) -> None:
+    """The lists are the same: the image leaves quarantine, and is in one table as ever."""
+    ingest(catalog, "b1", *KEYS[:2], broken=KEYS[:1])
+    for attempt, broken in (("1", KEYS[:1]), ("2", [])):
+        sensed(catalog, "b2", retry_quarantined=True)
+        result = featurized("b2", attempt=attempt, broken=broken)
+        commit_features(catalog, manifest_uri("b2"), result)
+
+    assert keys(catalog, "quarantine") == []
+    assert keys(catalog, "features") == sorted(KEYS[:2])
+
+
 def test_committed_files_are_refused_a_second_time(catalog: Catalog) -> None:
     """An attempt that wrote into a committed folder is told so, before rows appear twice."""
     for key in KEYS[:2]:
