@@ -34,7 +34,7 @@ from fruits.scans import stream_rows
 from fruits.scratch import Scratch, scratch
 from fruits.settings import Settings, load_settings
 from fruits.swaps import Mark, Swap, commit_once
-from fruits.sweeps import clear_away, find_rubbish
+from fruits.sweeps import clear_away, find_rubbish, without_needed
 from fruits.terminal import Terminal
 
 TABLES = ("quarantine", "features", "components")
@@ -63,12 +63,13 @@ def erase(settings: Settings, keys: Sequence[str]) -> tuple[Receipt, str]:
     """Erase the images *keys* from the bucket and from the lake; return the receipt and its URI.
 
     May be repeated, also after it was interrupted. Raises RunInProgressError, HeldSnapshotsError or
-    UndeletedError (of the images bucket) before anything of the lake is changed.
+    UndeletedError (of the images bucket) before anything of the lake is changed; RunInProgressError
+    also if a run has begun meanwhile, before files are deleted.
     """
     now, catalog = storage_time(settings.lake), open_catalog()
     ensure_tables(catalog)
     require_tables(catalog, settings.lake)
-    _refuse_runs(settings.lake)
+    _refuse_runs(settings.lake, "Nothing was erased.")
     for name in TABLES:
         refuse_held_snapshots(open_table(name, catalog))
     erasure = receipt_id(now)
@@ -78,6 +79,9 @@ def erase(settings: Settings, keys: Sequence[str]) -> tuple[Receipt, str]:
     # of `runs`: it names no image, and a run that has no lease any more may be writing to it.
     rubbish = find_rubbish(catalog, settings.lake, now + timedelta(days=1), TABLES)
     _require_no_rows(catalog, keys)
+    # One that began meanwhile may have written files that nothing needs yet, or commit them now.
+    _refuse_runs(settings.lake, "The rows are gone; the files that had them are still there.")
+    rubbish = without_needed(rubbish, catalog, TABLES)
     receipt = Receipt(
         erasure,
         "request",
@@ -113,12 +117,12 @@ def image_key(settings: Settings, text: str) -> str:
     return key
 
 
-def _refuse_runs(lake: str) -> None:
+def _refuse_runs(lake: str, so_far: str) -> None:
     tokens = tuple(live_tokens(lake))
     if tokens:
         raise RunInProgressError(
             f"A run is in progress ({', '.join(tokens)}), and may write what is to be erased.",
-            "Nothing was erased. Pause the DAG, wait until its run is over, and try again.",
+            f"{so_far} Pause the DAG, wait until its run is over, and erase again.",
             tokens=tokens,
         )
 

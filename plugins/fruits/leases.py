@@ -7,7 +7,8 @@ long before the answer it was written), so that no machine's wrong clock ends or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -91,6 +92,18 @@ def end_lease(lake: str, token: str) -> None:
     """Let the lease of *token* end now: a cluster that is still alive is nobody's."""
     if lease := read_lease(lake, token):
         write_json(_end_uri(lake, token, lease.generation), {})
+
+
+@contextmanager
+def held_lease(lake: str, token: str, minutes: float) -> Iterator[None]:
+    """Hold a lease of *token*, which waits for no cluster: whoever looks sees a run in progress."""
+    former = read_lease(lake, token)
+    generation = former.generation + 1 if former else 1
+    grant_lease(lake, Lease(token, generation, minutes, worst_case=0.0, currency=""))
+    try:
+        yield
+    finally:
+        end_lease(lake, token)
 
 
 def _end_uri(lake: str, token: str, generation: int) -> str:

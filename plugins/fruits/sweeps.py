@@ -60,7 +60,7 @@ class Rubbish:
 def find_rubbish(
     catalog: Catalog, lake: str, before: datetime, tables: Iterable[str] = tuple(SCHEMAS)
 ) -> Rubbish:
-    """Expire the snapshots made *before* then; return them and all as old that nothing needs.
+    """Expire the states that ceased *before* then; return them and all as old that nothing needs.
 
     Raises LostFilesError if a table misses files that it needs: then this does not understand the
     table, and what it took for rubbish might not be.
@@ -77,6 +77,15 @@ def find_rubbish(
         if one.modified < before and goes_with_age(one.uri.removeprefix(f"{lake}/"))
     )
     return Rubbish(snapshots, tuple(files))
+
+
+def without_needed(
+    rubbish: Rubbish, catalog: Catalog, tables: Iterable[str] = tuple(SCHEMAS)
+) -> Rubbish:
+    """Return *rubbish* without the files that were committed since it was found."""
+    needed = {uri for name in tables for uri in needed_files(open_table(name, catalog))}
+    files = tuple(file for file in rubbish.files if file.uri not in needed)
+    return replace(rubbish, files=files)
 
 
 def clear_away(lake: str, rubbish: Rubbish, receipt: Receipt) -> tuple[Receipt, str]:

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
 
-from fruits import sweeps
+from fruits import erasures, swaps, sweeps
 from fruits.commits import commit_features
 from fruits.erasures import RunInProgressError, WrongKeyError, erase, image_key, main
 from fruits.ingestion import remove_rows
 from fruits.lake import data_files, open_table, read
 from fruits.leases import Lease, end_lease, grant_lease
 from fruits.objects import exists, list_uris, read_bytes, read_json, write_bytes, write_json
-from fruits.references import HeldSnapshotsError
+from fruits.references import HeldSnapshotsError, expire_snapshots, forget_deleted_files
 from fruits.runs import record_run
 from fruits.settings import Settings
 from fruits.stored import UndeletedError
@@ -252,6 +252,97 @@ def test_a_run_in_progress_is_waited_for(catalog: Catalog, orchard: Image) -> No
     end_lease(LAKE, "b9")
     erase(SETTINGS, [KEY])
     assert KEY not in bucket_versions()
+
+
+def test_removals_are_waited_for(
+    catalog: Catalog, orchard: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for no cluster, but what they are about to commit would look like nobody's."""
+    delete(OTHERS[0])
+    sensed(catalog, "b3")
+    refuse_deleted = swaps._refuse_deleted
+
+    def just_before_the_commit(*about: Any) -> None:
+        with pytest.raises(RunInProgressError, match="b3-removals"):
+            erase(SETTINGS, [KEY])
+        refuse_deleted(*about)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(swaps, "_refuse_deleted", just_before_the_commit)
+        remove_rows(SETTINGS, {"remove": True, "batch": "b3"})
+    erase(SETTINGS, [KEY])
+
+    assert not {KEY, OTHERS[0]} & {*keys(catalog, "features")}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_removals_that_begin_meanwhile_keep_their_files(
+    catalog: Catalog, lake: Path, orchard: Image, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """What they commit between the look for rubbish and its deletion is none; no row is lost."""
+    delete(OTHERS[0])
+    sensed(catalog, "b3")
+    commit, find = swaps._commit, erasures.find_rubbish
+
+    def find_what_is_not_committed_yet(*about: Any) -> Any:
+        found: list[Any] = []
+
+        def commit_late(*swap: Any) -> None:
+            found[:] = found or [find(*about)]
+            commit(*swap)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(swaps, "_commit", commit_late)
+            remove_rows(SETTINGS, {"remove": True, "batch": "b3"})
+        if not ended:
+            grant_lease(LAKE, Lease("b3", 1, minutes=30, worst_case=1, currency="USD"))
+        return found[0]
+
+    monkeypatch.setattr(erasures, "find_rubbish", find_what_is_not_committed_yet)
+    if ended:
+        erase(SETTINGS, [KEY])
+    else:
+        with pytest.raises(RunInProgressError, match="rows are gone; the files"):
+            erase(SETTINGS, [KEY])
+        end_lease(LAKE, "b3")
+    monkeypatch.undo()
+
+    assert set(keys(catalog, "features")) == {*OTHERS[1:]}
+    erase(SETTINGS, [KEY])
+    assert search(lake, orchard) == set()
+
+
+def test_what_was_current_until_now_can_be_gone_back_to(catalog: Catalog, orchard: Image) -> None:
+    """A table that did not change for weeks is as it was for the retention, too."""
+    before = open_table("features", catalog).current_snapshot()
+    put("Cherry/1.jpg")
+    sensed(catalog, "b3")
+    commit_features(catalog, manifest_uri("b3"), featurized("b3"))
+    table = open_table("features", catalog)
+    first, last = (s.timestamp_ms for s in (before, table.current_snapshot()))
+    assert first < last
+
+    def expired(milliseconds: int) -> tuple[int, ...]:
+        return expire_snapshots(table, datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+    assert before.snapshot_id not in expired(last)
+    assert before.snapshot_id in expired(last + 1)
+
+
+def test_what_only_forgets_keeps_no_state_before_it(catalog: Catalog, orchard: Image) -> None:
+    """The sweep's own snapshot is the same state: the one before it names what was deleted."""
+    delete(KEY)
+    sensed(catalog, "b3")
+    remove_rows(SETTINGS, {"remove": True, "batch": "b3"})
+    table = open_table("features", catalog)
+    removal = table.current_snapshot()
+    forget_deleted_files(table)
+    table.refresh()
+    assert table.current_snapshot() != removal
+
+    then = datetime.fromtimestamp((removal.timestamp_ms + 1) / 1000, UTC)
+
+    assert removal.snapshot_id in expire_snapshots(table, then)
 
 
 def test_a_tag_that_keeps_history_is_named(catalog: Catalog, orchard: Image) -> None:
