@@ -83,14 +83,26 @@ def entry_uri(lake: str, entry: Entry) -> str:
     return f"{lake}/ledger/{entry.month}/{entry.token}.{entry.generation}.json"
 
 
-def month_entries(lake: str, month: str, token: str | None = None) -> list[Entry]:
+def month_entries(
+    lake: str, month: str, token: str | None = None, unreadable: list[str] | None = None
+) -> list[Entry]:
     """Return the entries of *month*, or those of *token* alone, in the order of their keys.
 
-    Raises UnreadableEntryError.
+    Raises UnreadableEntryError, or adds why to *unreadable* and leaves the entry out.
     """
+
+    def read(uri: str) -> Entry | None:
+        try:
+            return read_entry(uri)
+        except UnreadableEntryError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+            return None
+
     uris = list_uris(f"{month_prefix(lake, month)}{f'{token}.' if token else ''}")
     with ThreadPoolExecutor(READERS) as pool:
-        return [entry for entry in pool.map(read_entry, uris) if entry]
+        return [entry for entry in pool.map(read, uris) if entry]
 
 
 def month_prefix(lake: str, month: str) -> str:
@@ -98,13 +110,18 @@ def month_prefix(lake: str, month: str) -> str:
     return f"{lake}/ledger/{month}/"
 
 
-def recent_entries(lake: str, now: datetime, token: str | None = None) -> list[Entry]:
-    """Return the entries of this month and of the one before it, those of *token* or all."""
+def recent_entries(
+    lake: str, now: datetime, token: str | None = None, unreadable: list[str] | None = None
+) -> list[Entry]:
+    """Return the entries of this month and of the one before it, those of *token* or all.
+
+    Raises UnreadableEntryError, or adds why to *unreadable* and leaves the entry out.
+    """
     before = now.replace(day=1) - timedelta(days=1)
     return [
         entry
         for month in (month_of(before), month_of(now))
-        for entry in month_entries(lake, month, token)
+        for entry in month_entries(lake, month, token, unreadable)
     ]
 
 

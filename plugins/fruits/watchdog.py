@@ -79,7 +79,7 @@ def watch(settings: Settings, *, dry_run: bool = False) -> dict[str, Any]:
     if not dry_run:
         found["terminated"] = [v.cluster_id for v in condemned if _end(client, v, problems)]
         with _noted("the ledger could not be kept", problems):
-            found["settled"] = _keep_ledger(client, settings, sightings)
+            found["settled"] = _keep_ledger(client, settings, sightings, problems)
         with _noted("the findings could not be written down", problems):
             _write_down(settings.lake, found)
         with _noted("the look could not be written down", problems):
@@ -153,9 +153,9 @@ def _end(client: EMRClient, verdict: Verdict, problems: list[str]) -> bool:
 
 
 def _keep_ledger(
-    client: EMRClient, settings: Settings, sightings: Sequence[Sighting]
+    client: EMRClient, settings: Settings, sightings: Sequence[Sighting], problems: list[str]
 ) -> list[dict[str, Any]]:
-    """Settle what no run settles any more; return it.
+    """Settle what no run settles any more; return it. What cannot be read goes to *problems*.
 
     A live cluster of an entry that is settled came to be after its run had looked for it, from a
     RunJobFlow that was still under way: its entry is opened again.
@@ -165,13 +165,13 @@ def _keep_ledger(
     from fruits.settlements import settle_entries
 
     now = storage_time(settings.lake)
-    entries = recent_entries(settings.lake, now)
+    entries = recent_entries(settings.lake, now, unreadable=problems)
     live = {(one.token, one.generation) for one in sightings if one.lake == settings.lake}
     for entry in entries:
         if entry.spent is not None and (entry.token, str(entry.generation)) in live:
             log.warning("Generation %d of %s has a late cluster", entry.generation, entry.token)
             reopen(settings.lake, entry)
-    left = _without_a_run(settings.lake, entries, {token for token, _ in live}, now)
+    left = _without_a_run(settings.lake, entries, {token for token, _ in live}, now, problems)
     prices = read_prices(settings.region)
     settled = settle_entries(
         client, settings.lake, left, prices, settled_by="fruits_cost_watchdog", now=now
@@ -183,19 +183,23 @@ def _keep_ledger(
 
 
 def _without_a_run(
-    lake: str, entries: Sequence[Entry], live: set[str], now: datetime
+    lake: str, entries: Sequence[Entry], live: set[str], now: datetime, problems: list[str]
 ) -> list[Entry]:
     """Return the open entries whose token has no *live* cluster and whose lease is over or lost.
 
     An entry is written before its generation's lease: the lease of an earlier one is none of it.
+    Those of a lease that cannot be read stay open.
     """
-    from fruits.leases import read_lease
-
     unsettled = [one for one in entries if one.spent is None and one.token not in live]
-    leases = {token: read_lease(lake, token) for token in {one.token for one in unsettled}}
+    leases = {token: _lease(lake, token) for token in {one.token for one in unsettled}}
+    for token, (_, unreadable) in leases.items():
+        if unreadable:
+            problems.append(f"the lease of {token} cannot be read: {unreadable}")
 
     def is_left(entry: Entry) -> bool:
-        lease = leases[entry.token]
+        lease, unreadable = leases[entry.token]
+        if unreadable:
+            return False
         if lease and lease.generation >= entry.generation:
             return lease.is_over
         return now - entry.reserved_at >= GRACE

@@ -312,6 +312,26 @@ class TestLedger:
         assert {one["id"] for one in kept(entry)["clusters"]} == {"j-first", late}
         assert 0.504 < kept(entry)["spent"] < 0.52
 
+    @pytest.mark.parametrize("torn", ["lease", "entry", "entry of last month"])
+    def test_what_cannot_be_read_keeps_no_other_waiting(
+        self, cloud: LocalCloud, emr: Any, torn: str
+    ) -> None:
+        """Charged at the worst case, a month of dead runs would stop those that live."""
+        dead = promise(f"dead beside {torn}")
+        lapse(cloud, dead.token)
+        last_month = dead.reserved_at.replace(day=1) - timedelta(days=1)
+        when = last_month if torn == "entry of last month" else dead.reserved_at
+        garbled = promise("torn", reserved_at=when)
+        uri = lease_uri(LAKE, "torn", 1) if torn == "lease" else entry_uri(LAKE, garbled)
+        write_bytes(uri, b"{")
+
+        with pytest.raises(WatchdogError, match=r"torn\.1\.json"):
+            watch(Settings())
+        delete(uri)
+        delete(entry_uri(LAKE, garbled))
+
+        assert kept(dead)["spent"] == 0
+
     def test_a_ledger_that_cannot_be_read_does_not_keep_a_cluster(
         self, cloud: LocalCloud, emr: Any
     ) -> None:
