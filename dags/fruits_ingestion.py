@@ -33,7 +33,8 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
 * **Stopped it?** A run that is marked *failed* is red; one that is marked *success* while a task
   runs stays green, and its report says that not all was committed. The next run takes the rest.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
-  *mark success* of the run. Where it cannot run (the DAG is paused, the run deleted, Airflow down)
+  *mark success* of the run; `watcher`, where a run that was cleared comes to no other cluster and
+  Airflow skips the teardown. Where neither can run (the DAG is paused, the run deleted, Airflow down)
   the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
   after its last step, when idle, and at *Longest life*.
 """
@@ -108,6 +109,7 @@ def reserve_cluster(
     """Check the worst case against both caps, grant the lease, and build the cluster's request."""
     featurized = task_states(ti).get("featurize") == "success"  # and was not cleared
     settings = run_settings(params)
+    ingestion.require_manifest(settings, found["batch"])  # before any money is promised
     return ingestion.reserve(settings, found["batch"], staged, found, featurized=featurized)
 
 
@@ -140,7 +142,12 @@ def terminate_cluster(dag_run: Any) -> dict[str, Any]:
 
 @task(on_failure_callback=alerts.on_failure(SETTINGS))
 def watcher(ti: Any, dag_run: Any) -> None:
-    """Fail the run when a task failed or was stopped, although those that always run succeeded."""
+    """Fail the run when a task failed or was stopped, although those that always run succeeded.
+
+    Where the teardown was skipped, it first ends the cluster that a cleared run had had before.
+    """
+    token = batch_id(dag_run.run_after, dag_run.run_id, SETTINGS.lake)
+    ingestion.end_left_cluster(SETTINGS, token, task_states(ti))
     if why := trouble(ti, dag_run, SETTINGS.lake):
         raise AirflowFailException(why)
 

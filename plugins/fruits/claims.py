@@ -68,6 +68,15 @@ def check_promise(lake: str, reserved: dict[str, Any]) -> None:
         )
 
 
+def reopen_promise(lake: str, reserved: dict[str, Any]) -> None:
+    """Charge what was *reserved* again, if its teardown settled it before there was a cluster."""
+    from fruits.ledger import month_entries, reopen
+
+    for entry in month_entries(lake, reserved["month"], reserved["token"]):
+        if entry.generation == reserved["generation"] and entry.spent is not None:
+            reopen(lake, entry)
+
+
 def check_unspent(client: EMRClient, reserved: dict[str, Any]) -> None:
     """Raise ClaimLostError if what was *reserved* has had its cluster, which has ended.
 

@@ -30,11 +30,15 @@ from fruits.steps import StagedJobs, featurize_step, pca_step
 from fruits.weights import Weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from mypy_boto3_emr import EMRClient
 
 log = logging.getLogger(__name__)
+
+# As long as the DAG lets a task work.
+REMOVAL_MINUTES = 120
 
 
 def sense_changes(settings: Settings, batch_id: str, run_id: str | None = None) -> dict[str, Any]:
@@ -102,20 +106,23 @@ def remove_rows(settings: Settings, found: dict[str, Any]) -> dict[str, int]:
     """Delete the rows of images that are gone; return how many rows went from each table.
 
     Their part in statistics goes as well: there may be no pca step before they are needed again.
+    Nothing can be erased meanwhile: the files that replace theirs would look like nobody's.
     """
     from fruits.commits import commit_removals
     from fruits.lake import open_catalog
+    from fruits.leases import held_lease
     from fruits.statistics_entries import forget_stale_statistics
 
     rows = {"features": 0, "quarantine": 0, "components": 0}
     if found["remove"]:
         catalog = open_catalog()
-        removals = commit_removals(
-            catalog,
-            Batch(settings.lake, found["batch"]).manifest,
-            max_removed_share=settings.max_removed_share,
-            confirmed=settings.confirm_removals,
-        )
+        with held_lease(settings.lake, f"{found['batch']}-removals", REMOVAL_MINUTES):
+            removals = commit_removals(
+                catalog,
+                Batch(settings.lake, found["batch"]).manifest,
+                max_removed_share=settings.max_removed_share,
+                confirmed=settings.confirm_removals,
+            )
         forget_stale_statistics(catalog, settings.lake)
         rows = asdict(removals)
     log.info(stories.removed(rows))
@@ -129,6 +136,13 @@ def stage(settings: Settings, found: dict[str, Any]) -> dict[str, str]:
 
     weights = weights_at_hand(settings, Weights(**found["weights"]))
     return asdict(stage_jobs(settings.lake, settings.region, weights, engine=settings.engine))
+
+
+def require_manifest(settings: Settings, batch_id: str) -> None:
+    """Raise GoneManifestError if what the batch found is not in the lake any more."""
+    from fruits import manifests
+
+    manifests.require_manifest(Batch(settings.lake, batch_id).manifest)
 
 
 def reserve(
@@ -370,6 +384,20 @@ def terminate(settings: Settings, token: str) -> dict[str, Any]:
     finally:
         done = _end_clusters(settings, token)
     return done
+
+
+def end_left_cluster(settings: Settings, token: str, states: Mapping[str, str]) -> None:
+    """End what an earlier generation of *token* left, if *states* say that no teardown will.
+
+    A run that is cleared from far up and then finds nothing to compute, or may not spend any more,
+    comes to no cluster: its teardown is skipped, with the cluster of before still at work.
+    """
+    from fruits.leases import read_lease
+
+    if states.get("terminate_cluster") in ("skipped", "upstream_failed"):
+        lease = read_lease(settings.lake, token)
+        if lease and not lease.ended:
+            terminate(settings, token)
 
 
 def _end_clusters(settings: Settings, token: str) -> dict[str, Any]:

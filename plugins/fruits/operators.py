@@ -13,7 +13,7 @@ from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from fruits.claims import ClaimLostError, check_promise, check_unspent, renew_claim
+from fruits.claims import ClaimLostError, check_promise, check_unspent, renew_claim, reopen_promise
 from fruits.lifecycle import ask_to_end, create_cluster, emr_client
 from fruits.links import EMR_LINKS, ReportLink, tell_cluster, tell_report
 from fruits.params import run_settings
@@ -52,7 +52,10 @@ class CreateClusterOperator(EmrCreateJobFlowOperator):
             renew_claim(settings.lake, self.reserved)
         except ClaimLostError as lost:
             if lost.given_up:
-                ask_to_end(emr_client(settings.region), cluster_id)
+                try:  # its teardown has settled the promise without this cluster
+                    reopen_promise(settings.lake, self.reserved)
+                finally:
+                    ask_to_end(emr_client(settings.region), cluster_id)
             raise
         tell_cluster(context, settings.region, settings.lake, cluster_id)
         return cluster_id

@@ -6,17 +6,20 @@ import time
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError
 
+from fruits.batches import batch_id
 from fruits.claims import ClaimLostError
 from fruits.leases import end_lease, read_lease
-from fruits.ledger import Entry, settle
+from fruits.ledger import Entry, entry_uri, settle
 from fruits.ledger import reserve as enter
 from fruits.lifecycle import ClusterFailedError, find_clusters, terminate_cluster
-from fruits.objects import storage_time
+from fruits.manifests import GoneManifestError
+from fruits.objects import read_json, storage_time, write_json
 from fruits.reports import RunFacts, run_row
 from fruits.settings import Settings
 from fruits.steps import StagedJobs
@@ -113,9 +116,19 @@ class TestCreateCluster:
     def test_a_teardown_that_overtakes_the_creation_leaves_no_cluster(
         self, cloud: LocalCloud, emr: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The run was marked while RunJobFlow was on its way: who created the cluster ends it."""
+        """The run was marked while RunJobFlow was on its way: who created the cluster ends it.
+
+        Its teardown found no cluster and settled for nothing: now there is one to be paid.
+        """
         reserved = reserve("overtaken")
-        teardown = {"RunJobFlow": lambda: end_lease(LAKE, "overtaken")}
+        entry = Entry("overtaken", 1, 1.0, "USD", storage_time(LAKE))
+        enter(LAKE, entry, month_cap=100)
+
+        def tear_down() -> None:
+            end_lease(LAKE, "overtaken")
+            settle(LAKE, entry, [], "terminate_cluster", entry.reserved_at)
+
+        teardown = {"RunJobFlow": tear_down}
         with spoiling(cloud.emr.endpoint_url, meanwhile=teardown) as spoiler:
             monkeypatch.setenv("AWS_ENDPOINT_URL_EMR", spoiler.url)
             with pytest.raises(ClaimLostError):
@@ -123,6 +136,7 @@ class TestCreateCluster:
 
         assert calls(cloud, "RunJobFlow", "'fruits overtaken'") == 1
         assert find_clusters(emr, "overtaken", live=True) == []
+        assert read_json(entry_uri(LAKE, entry))["spent"] is None
 
     def test_a_task_of_an_older_generation_creates_nothing(self, cloud: LocalCloud) -> None:
         """Its run was cleared: the promise that it was given is charged, but not valid any more."""
@@ -182,6 +196,7 @@ class TestReserveCluster:
         many = {"feature_model": model, "counts": {"added": 3_000_000}, "added_bytes": 0}
         found = {"batch": f"cleared-{state}", "featurize": True, "reduce": True} | many
         staged = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
+        write_json(f"{LAKE}/manifests/{found['batch']}/manifest.json", {})
 
         answer = ingestion.get_task("reserve_cluster").python_callable(
             found, staged, {}, Run({"featurize": state})
@@ -192,6 +207,42 @@ class TestReserveCluster:
         now = datetime.now(UTC)
         row = run_row(RunFacts("b", "r", now, {}, {"reserve_cluster": answer}), Settings(), now)
         assert row["workers"] == (None if state == "success" else workers)
+
+    def test_nothing_is_promised_for_a_list_that_is_gone(
+        self, cloud: LocalCloud, ingestion: Any
+    ) -> None:
+        """Its featurize could only fail, on a cluster: a run of weeks ago is cleared from above."""
+        found = {"batch": "cleared-late"}
+
+        with pytest.raises(GoneManifestError, match="Clear sense_changes"):
+            ingestion.get_task("reserve_cluster").python_callable(found, {}, {}, Run({}))
+        assert read_lease(LAKE, "cleared-late") is None
+
+
+class TestWatcher:
+    """It ends what no teardown ends."""
+
+    @pytest.mark.parametrize(
+        ("teardown", "ends"), [("skipped", True), ("upstream_failed", True), ("success", False)]
+    )
+    def test_a_cleared_run_that_comes_to_no_cluster_ends_the_one_it_had(
+        self, cloud: LocalCloud, emr: Any, ingestion: Any, teardown: str, ends: bool
+    ) -> None:
+        """Nothing is found any more, or no money is left: Airflow skips the teardown then."""
+        then = datetime(2026, 11, 21, 3, tzinfo=UTC)
+        run_id = f"cleared-{teardown}"
+        token = batch_id(then, run_id, LAKE)
+        create(reserve(token))
+        run = Run({"sense_changes": "success", "terminate_cluster": teardown}, run_id=run_id)
+
+        ingestion.get_task("watcher").python_callable(
+            run, SimpleNamespace(run_after=then, run_id=run_id, start_date=then)
+        )
+
+        assert (find_clusters(emr, token, live=True) == []) == ends
+        lease = read_lease(LAKE, token)
+        assert lease
+        assert lease.ended == ends
 
 
 @dataclass(frozen=True)
@@ -205,6 +256,9 @@ class Run:
     def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, dict[str, Any]]:
         """Return the states by run."""
         return dict.fromkeys(run_ids, self.states)
+
+    def xcom_pull(self, task_ids: str) -> None:
+        """Return what a task answered: nothing."""
 
 
 class TestAwaitCluster:
