@@ -30,10 +30,10 @@ FORMAT  ?= parquet
 WIDE    ?=
 VERSION ?=
 OUTPUT  ?=
-# Sizes of the benchmarks of PCA and of sensing; of featurize, which scenarios (docs/benchmarks.md), all without any.
+# Sizes of the benchmarks of PCA and of sensing; of featurize, which scenarios (docs/benchmarks.md).
 ROWS    ?= 20000 100000 300000
 KEYS    ?= 1000000 10000000
-SCENARIOS ?=
+SCENARIOS ?= step
 # The network of `make bench-accuracy`.
 BACKBONE ?= MobileNetV2
 # For `make test-compose`, for instance a build behind a proxy: --network host --build-arg PYTHON_IMAGE.
@@ -160,10 +160,10 @@ $(PEERS)/.ready: benchmarks/requirements.txt $(READY)
 	@touch $@
 
 .PHONY: bench
-bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (about 2 hours)
-	@$(BIN)/python -m benchmarks.bench_featurize $(SCENARIOS) --images $(call quoted,IMAGES) \
-	--weights $(call quoted,WEIGHTS) --peers-python $(PEERS)/bin/python --output var/bench/featurize.json
-	@$(if $(SCENARIOS),,$(BIN)/python -m benchmarks.bench_sensing --keys $(KEYS) --output var/bench/sensing.json)
+bench: input $(PEERS)/.ready  ## Time featurize against its bounds and its peers on IMAGES (40 minutes and more)
+	@for scenario in $(SCENARIOS); do \
+	$(BIN)/python -m benchmarks.bench_featurize "$$scenario" --images $(call quoted,IMAGES) \
+	--weights $(call quoted,WEIGHTS) --peers-python $(PEERS)/bin/python --output "var/bench/$$scenario.json"; done
 
 .PHONY: bench-quick
 bench-quick: input $(PEERS)/.ready  ## Step, reading and sensing with few images, once each (about 5 minutes)

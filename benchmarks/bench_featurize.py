@@ -1,7 +1,6 @@
 """How fast images become features: ours, its upper bounds and its peers, in one run.
 
-    make bench          everything, medians of 5, or of 3 where nothing is judged: about two hours
-                        on two quiet cores
+    make bench          the step, or other SCENARIOS: medians of 5, or of 3 where nothing is judged
     make bench-quick    step and reading on fewer images, once each, under 5 minutes
 
 Images, weights, cores and S3 are the same for all. A contender is a process of its own, warmed up
@@ -57,7 +56,7 @@ def main() -> None:
             peers=arguments.peers_python,
             done=results.add,
         )
-        for scenario in arguments.scenarios or SCENARIOS:
+        for scenario in arguments.scenarios:
             say(f"== {scenario}")
             results.begin(scenario)
             times = size.repetitions if scenario in RULES else size.unjudged
@@ -97,14 +96,14 @@ class Results:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
+    parser.add_argument("scenarios", nargs="+", choices=SCENARIOS)
     parser.add_argument("--quick", action="store_true", help="few images, once each")
     parser.add_argument("--repeat", type=int, help="repetitions of each contender")
     parser.add_argument("--images", required=True, help="folder of label folders")
     parser.add_argument("--weights", default="auto", help="file.h5, imagenet, seeded or auto")
     parser.add_argument("--peers-python", type=Path, default=Path(".venv-bench/bin/python"))
     parser.add_argument("--folder", help="where the local S3 keeps its objects (default: /tmp)")
-    parser.add_argument("--output", type=Path, default=Path("var/bench/featurize.json"))
+    parser.add_argument("--output", type=Path, default=Path("var/bench/step.json"))
     return parser
 
 
