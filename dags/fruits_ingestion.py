@@ -34,9 +34,9 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
   runs stays green, and its report says that not all was committed. The next run takes the rest.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or
   *mark success* of the run; `watcher`, where a run that was cleared comes to no other cluster and
-  Airflow skips the teardown. Where neither can run (the DAG is paused, the run deleted, Airflow down)
-  the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends itself:
-  after its last step, when idle, and at *Longest life*.
+  Airflow skips the teardown. Where neither can run (the DAG is paused, the run deleted, Airflow
+  down) the lease runs out and `fruits_cost_watchdog` ends it; without Airflow the cluster ends
+  itself: after its last step, when idle, and at *Longest life*.
 """
 
 from __future__ import annotations
