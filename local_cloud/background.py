@@ -22,6 +22,7 @@ from local_cloud.s3 import START_PATIENCE
 # time and then on another; Airflow's database; its processes. Python's own beginning comes on top.
 _START_PATIENCE = 2 * START_PATIENCE + MIGRATE_PATIENCE + HEALTH_PATIENCE + 30.0
 _STOP_PATIENCE = 30.0
+_FORK_PATIENCE = 0.5  # until a process that was forked has its mark
 _COMMAND = [sys.executable, "-m", "local_cloud", "serve"]
 
 
@@ -36,13 +37,17 @@ def up(folder: Path, arguments: list[str] | None = None) -> dict[str, str]:
         raise FolderInUseError(folder, holder(folder))
     environment_file(folder).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    process = _serve(folder, arguments or [])
+    process = None
     try:
+        process = _serve(folder, arguments or [])
         return _environment_once_up(folder, process)
     except BaseException:
-        if process.poll() is None:  # one that ended by itself did so in order
+        if process is None:  # interrupted between the fork and its answer
+            time.sleep(_FORK_PATIENCE)
+        if process is None or process.poll() is None:  # one that ended by itself did so in order
             end_tree(_mark(folder))
-            process.wait()
+            if process:
+                process.wait()
             environment_file(folder).unlink(missing_ok=True)
         raise
 

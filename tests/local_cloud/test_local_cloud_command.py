@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from local_cloud import airflow as local_airflow
+from local_cloud import background
 from local_cloud.cloud import FOLDER_MARK, LocalCloud
 from local_cloud.lock import FolderInUseError
 from local_cloud.samples import SIZE, draw_samples
@@ -184,6 +185,25 @@ def test_up_that_is_interrupted_leaves_nothing(
     assert starting.wait(timeout=20) == 130
     assert not left_over(folder)
     assert local_cloud("status", "--folder", folder).returncode == 1
+
+
+def test_up_that_is_interrupted_while_it_forks_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is there before anybody knows it: its mark finds it."""
+    forked: list[subprocess.Popen[bytes]] = []
+    fork = subprocess.Popen
+
+    def interrupted(*command: Any, **how: Any) -> None:
+        forked.append(fork(*command, **how))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("local_cloud.background.subprocess.Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        background.up(folder)
+
+    assert forked[0].wait(timeout=5) != 0
+    assert not left_over(folder)
 
 
 def test_down_finds_a_cloud_whose_lock_was_deleted(folder: Path) -> None:
