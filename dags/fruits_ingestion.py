@@ -147,8 +147,9 @@ def watcher(ti: Any, dag_run: Any) -> None:
     Where the teardown was skipped, it first ends the cluster that a cleared run had had before.
     """
     token = batch_id(dag_run.run_after, dag_run.run_id, SETTINGS.lake)
-    ingestion.end_left_cluster(SETTINGS, token, task_states(ti))
-    if why := trouble(ti, dag_run, SETTINGS.lake):
+    states = task_states(ti)
+    ingestion.end_left_cluster(SETTINGS, token, states)
+    if why := trouble(ti, dag_run, states, SETTINGS.lake):
         raise AirflowFailException(why)
 
 

@@ -83,13 +83,10 @@ def check_unspent(client: EMRClient, reserved: dict[str, Any]) -> None:
     Its promise is for one. The task that created it may have died before anybody knew, and Airflow
     with it, until the cluster's idle limit.
     """
-    from fruits.lifecycle import LIVE, find_clusters
+    from fruits.lifecycle import LIVE, describe_clusters
 
     token, generation = reserved["token"], reserved["generation"]
-    found = [
-        client.describe_cluster(ClusterId=cluster_id)["Cluster"]
-        for cluster_id in find_clusters(client, token)
-    ]
+    found = describe_clusters(client, token)
     if any(cluster["Status"]["State"] in LIVE for cluster in found):
         return  # that one is adopted
     for cluster in found:

@@ -3,6 +3,8 @@
 Whoever waits for the cluster renews it. When nobody does, the watchdog ends the cluster: it needs
 neither the DAG nor its database, only tags and leases. A lease's age is told by S3's own clock (how
 long before the answer it was written), so that no machine's wrong clock ends or keeps a cluster.
+
+Removals, which need no cluster, hold one while they write: erasures refuse to run beside a lease.
 """
 
 from __future__ import annotations

@@ -58,7 +58,12 @@ def emr_client(region: str, *, retries: bool = True) -> EMRClient:
 
 
 def find_clusters(client: EMRClient, token: str, *, live: bool = False) -> list[str]:
-    """Return the ids of the clusters that carry *token* as their tag, the newest first.
+    """Return the ids of the clusters of *token*, as `describe_clusters` finds them."""
+    return [cluster["Id"] for cluster in describe_clusters(client, token, live=live)]
+
+
+def describe_clusters(client: EMRClient, token: str, *, live: bool = False) -> list[ClusterTypeDef]:
+    """Return what EMR says of the clusters that carry *token* as their tag, the newest first.
 
     Those of the last week that have ended count too, unless only *live* ones are asked for. Both
     searches go by EMR's clock: one that trusted a clock that is ahead would find nothing.
@@ -78,7 +83,10 @@ def find_clusters(client: EMRClient, token: str, *, live: bool = False) -> list[
         if summary["Name"] == cluster_name(token)
     }
     newest_first = sorted(named, key=lambda one: (named[one], one), reverse=True)
-    return [cluster_id for cluster_id in newest_first if _has_token(client, cluster_id, token)]
+    found = (
+        client.describe_cluster(ClusterId=cluster_id)["Cluster"] for cluster_id in newest_first
+    )
+    return [cluster for cluster in found if tags_of(cluster).get(TOKEN_TAG) == token]
 
 
 def find_cluster(client: EMRClient, token: str) -> str | None:
@@ -216,11 +224,6 @@ def _try_to_end(client: EMRClient, cluster_id: str) -> None:
         ask_to_end(client, cluster_id)
     except (BotoCoreError, ClientError) as error:
         log.warning("Cluster %s cannot be asked to end yet: %s", cluster_id, error)
-
-
-def _has_token(client: EMRClient, cluster_id: str, token: str) -> bool:
-    cluster = client.describe_cluster(ClusterId=cluster_id)["Cluster"]
-    return tags_of(cluster).get(TOKEN_TAG) == token
 
 
 def wait(done: Callable[[], bool], what: str, timeout: float, poll: float) -> None:

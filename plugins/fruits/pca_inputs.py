@@ -11,14 +11,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from fruits.errors import NoFeaturesError
-from fruits.lake import (
-    LakeFile,
-    data_files,
-    equals,
-    newest_version,
-    open_table,
-    scan_files,
-)
+from fruits.lake import LakeFile, data_files, equals, newest_version, open_table, scan_files
 from fruits.objects import upload, write_json
 from fruits.scratch import Scratch, scratch
 from fruits.versions import least_images, load_featurized_and_projected

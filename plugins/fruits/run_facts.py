@@ -25,9 +25,8 @@ ANSWERS = (
 BYSTANDERS = ("report", "watcher")
 
 
-def trouble(ti: Any, dag_run: Any, lake: str) -> str | None:
-    """Return why the run is no success, although the tasks that always run succeeded; or None."""
-    states = task_states(ti)
+def trouble(ti: Any, dag_run: Any, states: Mapping[str, str], lake: str) -> str | None:
+    """Return why a run of *states* is no success, although what always runs succeeded; or None."""
     failed = sorted(task for task, state in states.items() if state == "failed")
     if failed:
         return f"Look at the logs of what failed: {', '.join(failed)}."

@@ -79,9 +79,7 @@ def find_rubbish(
     return Rubbish(snapshots, tuple(files))
 
 
-def without_needed(
-    rubbish: Rubbish, catalog: Catalog, tables: Iterable[str] = tuple(SCHEMAS)
-) -> Rubbish:
+def without_needed(rubbish: Rubbish, catalog: Catalog, tables: Iterable[str]) -> Rubbish:
     """Return *rubbish* without the files that were committed since it was found."""
     needed = {uri for name in tables for uri in needed_files(open_table(name, catalog))}
     files = tuple(file for file in rubbish.files if file.uri not in needed)

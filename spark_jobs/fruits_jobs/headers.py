@@ -15,13 +15,14 @@ MOST_SEGMENTS = 2_000
 MOST_EXIF_SEGMENTS = 100
 # Of numbers; a TIFF has two for each strip or tile.
 MOST_TAG_VALUES = 1_000_000
-MOST_PNG_CHUNKS = 10_000  # that are no pixels
+MOST_PNG_CHUNKS = 10_000
 
 _MARKER = re.compile(rb"\xff+[^\xff]", re.DOTALL)  # ITU T.81, B.1.1.2
 _SOS = 0xDA
 _WITHOUT_LENGTH = {0x00, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}  # and what Pillow skips
 _TIFF = {b"II*\0", b"MM\0*", b"II\0*", b"MM*\0"}
 _BIG_TIFF = {b"II+\0", b"MM\0+"}
+_PIXELS = (b"IDAT", b"fdAT")  # of a PNG, and of an animated one's later frames
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BYTES_OR_TEXT = {1, 2, 7}  # TIFF 6.0, section 2: they stay one object, however many
 
@@ -83,7 +84,7 @@ def _of_png(data: bytes) -> str | None:
     at, chunks = len(_PNG), 0
     while at < len(data):
         length, kind = struct.unpack_from(">L4s", data, at)
-        chunks += kind != b"IDAT"
+        chunks += kind not in _PIXELS
         if chunks > MOST_PNG_CHUNKS:
             return f"a PNG of more than {MOST_PNG_CHUNKS:,} chunks besides its pixels"
         at += 12 + length

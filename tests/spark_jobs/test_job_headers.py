@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from fruits_jobs.headers import excess
 from fruits_jobs.images import UndecodableImage, decode
 
 
@@ -100,6 +101,12 @@ def test_headers_of_real_files_pass() -> None:
         buffer = io.BytesIO()
         Image.new("RGB", (64, 4_000)).save(buffer, **how)
         assert decode(buffer.getvalue()).height == 4_000
+
+
+def test_frames_of_an_animation_are_no_header() -> None:
+    """Of a long one the first is taken: Pillow does not collect what it does not show."""
+    assert excess(SIGNATURE + chunk(b"fdAT", bytes(4)) * 20_000) is None
+    assert excess(SIGNATURE + chunk(b"prVt", bytes(4)) * 20_000) is not None
 
 
 @pytest.mark.parametrize("data", [GOOD[:3], GOOD[:7], b"II*\0", tiff("<", 9)[:20], SIGNATURE])
