@@ -51,7 +51,7 @@ def end_unwanted_clusters(params: dict[str, Any], ti: Any) -> Any:
         alerts.tell_findings(SETTINGS, error.found, ti)  # the retry finds them ending
         raise
     alerts.tell_findings(SETTINGS, found, ti)
-    if found["findings"] and not params["dry_run"]:
+    if found["terminated"]:
         yield Metadata(FINDINGS, found, alias=LOOKS)
     return found
 

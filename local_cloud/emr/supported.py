@@ -3,6 +3,9 @@
 HONOURED parameters change what happens here. RECORDED ones name what a single machine does not
 have (networks, roles, disks, encryption, markets): they are kept and shown again by the Describe
 and List actions, and in the journal. `*` at the end of a path stands for everything below it.
+
+Some actions no code here calls. Operators do with the AWS CLI, and tests with what somebody may
+have done to a cluster by hand: tags taken away, another idle limit, a scaling policy.
 """
 
 from __future__ import annotations
@@ -99,6 +102,7 @@ RECORDED: dict[str, frozenset[str]] = {
             "AutoScalingRole",
             "SecurityConfiguration",
             "LogEncryptionKmsKeyId",
+            "MonitoringConfiguration.*",
             "ScaleDownBehavior",
             "EbsRootVolumeSize",
             "EbsRootVolumeIops",

@@ -6,7 +6,6 @@ of keeping it from being written.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,7 +39,6 @@ class BatchReport:
     states: dict[str, str]
     settings: Settings
     manifest: str
-    reasons: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     tally: Tally | None = None
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -71,7 +69,6 @@ def gather(facts: RunFacts, settings: Settings, row: dict[str, Any]) -> BatchRep
         states=facts.states,
         settings=settings,
         manifest=batch.manifest,
-        reasons=json.loads(row["quarantine_reasons"]),
         warnings=list(facts.answer("commit_components").get("warnings") or []),
         pca=facts.answer("commit_components"),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fruits.scatters import Scatter
 from fruits.timelines import Span
+from fruits.wording import plural
 
 BARS = 30
 
@@ -108,7 +109,7 @@ def scree(ratios: Sequence[float], target: float | None) -> Scree | None:
         frame.y(target) if target else None,
         tuple(Tick(frame.x((mark - 0.6) * step), str(mark)) for mark in marks),
         tuple(Tick(frame.y(part / 4), f"{part / 4:.0%}") for part in range(5)),
-        f"{count} components keep {total:.1%} of the variance; the first keeps {ratios[0]:.1%}.",
+        f"{plural(count, 'component')}: {total:.1%} of the variance, {ratios[0]:.1%} in the first.",
     )
 
 
@@ -118,7 +119,6 @@ class Dots:
 
     label: str
     path: str
-    count: int
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,16 @@ def scatter_chart(scatter: Scatter | None) -> ScatterChart | None:
         across = frame.x((x - x_low) / (x_high - x_low))
         strokes[index].append(f"M{across:g} {frame.y((y - y_low) / (y_high - y_low)):g}h0")
     dots = tuple(
-        Dots(label, "".join(path), len(path))
-        for label, path in zip(scatter.labels, strokes, strict=True)
+        Dots(label, "".join(path)) for label, path in zip(scatter.labels, strokes, strict=True)
     )
+    groups = plural(len(scatter.labels), "group")
     ends = ((0.0, x_low, y_low), (1.0, x_high, y_high))
     return ScatterChart(
         frame,
         dots,
         tuple(Tick(frame.x(share), f"{x:.3g}") for share, x, _ in ends),
         tuple(Tick(frame.y(share), f"{y:.3g}") for share, _, y in ends),
-        f"{len(scatter.points):,} of {scatter.n_images:,} images, {len(scatter.labels)} groups.",
+        f"{len(scatter.points):,} of {scatter.n_images:,} images, {groups}.",
     )
 
 
@@ -168,10 +168,9 @@ class Lane:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What happened when, a lane for each span, over *seconds* in all."""
+    """What happened when, a lane for each span."""
 
     lanes: tuple[Lane, ...]
-    seconds: float
 
 
 def timeline(spans: Sequence[Span]) -> Timeline | None:
@@ -188,7 +187,7 @@ def timeline(spans: Sequence[Span]) -> Timeline | None:
         )
         for span in spans
     )
-    return Timeline(lanes, whole)
+    return Timeline(lanes)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 TOKEN_TAG = "fruits:token"  # noqa: S105  (the name of a tag)
 GENERATION_TAG = "fruits:generation"
 CAP_TAG = "fruits:cap-minutes"
+# The most that Settings allows: for a cluster whose tag was lost or garbled by hand.
+LONGEST_CAP = timedelta(minutes=1440)
+# Logs may name images. By default EMR keeps copies of some, where no retention of ours reaches; the
+# interfaces of ended applications are made of theirs, and cannot be kept here alone.
+KEEP_NO_LOGS = {
+    "system-logs": "on-customer-s3only",
+    "application-logs": "on-customer-s3only",
+    "persistent-ui-logs": "disabled",
+}
 DISK_GB = 64
 ROOT_DISK_GB = 15  # EMR's default root volume
 NODE_DISK_GB = DISK_GB + ROOT_DISK_GB
@@ -53,10 +62,12 @@ def cluster_name(token: str) -> str:
     return f"fruits {token}"
 
 
-def cap_in(tags: Mapping[str, str]) -> timedelta | None:
-    """Return the longest life that a cluster's *tags* say; None if they do not, or it is absurd."""
+def cap_in(tags: Mapping[str, str]) -> timedelta:
+    """Return the longest life that a cluster's *tags* say, or LONGEST_CAP where they say none."""
     minutes = tags.get(CAP_TAG, "")
-    return timedelta(minutes=int(minutes)) if minutes.isdecimal() and len(minutes) < 8 else None
+    if not (minutes.isdecimal() and len(minutes) < 8):
+        return LONGEST_CAP
+    return min(timedelta(minutes=int(minutes)), LONGEST_CAP)
 
 
 def run_job_flow_request(
@@ -72,6 +83,9 @@ def run_job_flow_request(
         "ReleaseLabel": settings.release_label,
         "Applications": [{"Name": "Spark"}],
         "LogUri": f"{settings.lake}/logs/",
+        "MonitoringConfiguration": {
+            "S3LoggingConfiguration": {"LogTypeUploadPolicy": dict(KEEP_NO_LOGS)}
+        },
         "ServiceRole": settings.service_role,
         "JobFlowRole": settings.instance_profile,
         "Instances": _instances(settings),

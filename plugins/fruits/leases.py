@@ -64,6 +64,16 @@ def read_lease(lake: str, token: str) -> Lease | None:
     return _read(lake, token, generations) if generations else None
 
 
+def lease_or_why(lake: str, token: str) -> tuple[Lease | None, str]:
+    """Return the lease, if there is one, and why it cannot be read, if it cannot."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return read_lease(lake, token), ""
+    except (BotoCoreError, ClientError, FruitsError, ValueError) as error:
+        return None, f"{type(error).__name__} {error}"
+
+
 def live_tokens(lake: str) -> list[str]:
     """Return the tokens whose lease is not over: their runs are in progress."""
     found = _generations(f"{lake}/leases/").items()

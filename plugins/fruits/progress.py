@@ -17,12 +17,18 @@ def describe_progress(work: str) -> str | None:
     *work* is the folder of the step's attempt. It is empty before the step began; and an S3 that
     does not answer ends no wait.
     """
-    progress = _read(f"{work}/progress.json")
+    progress = read_progress(work)
     if progress is None:
         return None
     left = f", {progress['eta_seconds']:.0f} s left" if progress.get("eta_seconds") else ""
     rate = progress.get("images_per_second") or 0
     return f"{progress['done']}/{progress['total']} images, {rate:.0f}/s{left}"
+
+
+def read_progress(work: str) -> dict[str, Any] | None:
+    """Return what the step last told of itself, *done* and *total* among it; None if unknown."""
+    told = _read(f"{work}/progress.json") or {}
+    return told if {"done", "total"} <= told.keys() else None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ class BrokenImage:
     """One image that cannot be decoded, and why."""
 
     image_key: str
-    label: str
     size_bytes: int
     reason: str
     error_message: str
@@ -104,6 +103,7 @@ class _Examples:
                 rows: list[dict[str, Any]] = (
                     batch.filter(pc.equal(batch["reason"], pa.scalar(reason)))
                     .slice(0, wanted)
+                    .drop_columns("label")
                     .to_pylist()
                 )
                 found.extend(BrokenImage(**row) for row in rows)

@@ -9,7 +9,7 @@ our tag. The clocks of EMR and S3 tell ages, not that of this machine. What cann
 reason to end anything: a cluster whose lease is unreadable is kept until its cap, and the look
 fails at its end. (A neighbour's lake may be closed to us; its own watchdog looks at its leases.)
 
-What it found, and that it has looked, is written to the ledger. Where no run is left to do it, it
+What it ended, and that it has looked, is written to the ledger. Where no run is left to do it, it
 settles what they cost.
 """
 
@@ -20,13 +20,14 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fruits.clusters import GENERATION_TAG, TOKEN_TAG, cap_in
 from fruits.costs import read_prices
 from fruits.descriptions import age_in, lake_of, tags_of
 from fruits.errors import FruitsError
+from fruits.leases import lease_or_why
 from fruits.lifecycle import LIVE, ask_to_end, emr_client
 from fruits.settings import Settings, SettingsError, load_guard_settings
 from fruits.verdicts import GRACE, Sighting, Verdict, judge
@@ -34,13 +35,9 @@ from fruits.verdicts import GRACE, Sighting, Verdict, judge
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
 
-    from fruits.leases import Lease
     from fruits.ledger import Entry
 
 log = logging.getLogger(__name__)
-
-# The most that Settings allows: for a cluster whose tag was lost or garbled by hand.
-LONGEST_CAP = timedelta(minutes=1440)
 
 
 class WatchdogError(FruitsError):
@@ -114,35 +111,18 @@ def _sight(client: EMRClient, cluster_id: str, lake: str) -> Sighting | None:
     if not tags.get(TOKEN_TAG):
         return None
     its_lake = lake_of(cluster) or lake  # another deployment's keeps other leases
-    lease, unreadable = _lease(its_lake, tags[TOKEN_TAG])
+    lease, unreadable = lease_or_why(its_lake, tags[TOKEN_TAG])
     return Sighting(
         cluster_id=cluster_id,
         token=tags[TOKEN_TAG],
         created=cluster["Status"]["Timeline"]["CreationDateTime"],
         age=age_in(answer),
-        cap=_cap(tags),
+        cap=cap_in(tags),
         generation=tags.get(GENERATION_TAG, ""),
         lake=its_lake,
         lease=lease,
         unreadable=unreadable,
     )
-
-
-def _lease(lake: str, token: str) -> tuple[Lease | None, str]:
-    """Return the lease, if there is one, and why it cannot be read, if it cannot."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    from fruits.leases import read_lease
-
-    try:
-        return read_lease(lake, token), ""
-    except (BotoCoreError, ClientError, FruitsError, ValueError) as error:
-        return None, f"{type(error).__name__} {error}"
-
-
-def _cap(tags: Mapping[str, str]) -> timedelta:
-    cap = cap_in(tags)
-    return LONGEST_CAP if cap is None else min(cap, LONGEST_CAP)
 
 
 def _end(client: EMRClient, verdict: Verdict, problems: list[str]) -> bool:
@@ -191,7 +171,7 @@ def _without_a_run(
     Those of a lease that cannot be read stay open.
     """
     unsettled = [one for one in entries if one.spent is None and one.token not in live]
-    leases = {token: _lease(lake, token) for token in {one.token for one in unsettled}}
+    leases = {token: lease_or_why(lake, token) for token in {one.token for one in unsettled}}
     for token, (_, unreadable) in leases.items():
         if unreadable:
             problems.append(f"the lease of {token} cannot be read: {unreadable}")
@@ -210,9 +190,9 @@ def _without_a_run(
 def _write_down(lake: str, found: Mapping[str, Any]) -> None:
     from fruits.objects import storage_time, write_json
 
-    if found["findings"]:
+    if found["terminated"]:
         # The id keeps two looks of the same second apart.
-        name = f"{storage_time(lake):%Y%m%dT%H%M%SZ}-{found['findings'][0]['cluster_id']}"
+        name = f"{storage_time(lake):%Y%m%dT%H%M%SZ}-{found['terminated'][0]}"
         write_json(f"{lake}/ledger/findings/{name}.json", dict(found))
 
 

@@ -16,7 +16,7 @@ START = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
 def numbers(path: str) -> list[tuple[float, float]]:
     """Return the points of a path."""
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path)]
 
 
 def test_a_bar_is_as_high_as_its_share() -> None:
@@ -60,7 +60,7 @@ def test_each_label_is_one_path_inside_the_frame() -> None:
         chart = scatter_chart(scatter)
 
         assert chart
-        assert [dots.count for dots in chart.dots] == counts
+        assert [len(numbers(dots.path)) for dots in chart.dots] == counts
         for x, y in (point for dots in chart.dots for point in numbers(dots.path)):
             assert chart.frame.x(0) <= x <= chart.frame.x(1)
             assert chart.frame.y(1) <= y <= chart.frame.y(0)
@@ -77,7 +77,6 @@ def test_lanes_keep_the_order_and_the_share_of_time() -> None:
     chart = timeline(spans)
 
     assert chart
-    assert chart.seconds == 600
     assert [(lane.span.name, lane.begin, lane.length) for lane in chart.lanes] == [
         ("run", 0, 1),
         ("starting", 0.25, 0.25),

@@ -145,6 +145,16 @@ def test_a_cluster_is_private_and_encrypted_as_configured() -> None:
     assert request["LogEncryptionKmsKeyId"] == ENCRYPTED["log_key"]
 
 
+def test_logs_are_in_the_lake_alone() -> None:
+    """They may name images, and EMR's own copies of them are where nothing of ours forgets."""
+    request = run_job_flow_request(Settings(), STAGED, "t", 1)
+    policies = request["MonitoringConfiguration"]["S3LoggingConfiguration"]["LogTypeUploadPolicy"]
+
+    assert request["LogUri"] == f"{Settings().lake}/logs/"
+    assert set(policies) == {"system-logs", "application-logs", "persistent-ui-logs"}
+    assert "emr-managed" not in policies.values()
+
+
 def test_spot_workers_may_be_of_any_type_of_the_size() -> None:
     """More types, more capacity; the worst case is the dearest one's on-demand price."""
     settings = Settings(market=Market.SPOT, region="eu-west-1", worker_instance_type="c6i.2xlarge")

@@ -9,15 +9,16 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
-from fruits.clusters import CAP_TAG, GENERATION_TAG, TOKEN_TAG
+from fruits.clusters import CAP_TAG, GENERATION_TAG, LONGEST_CAP, TOKEN_TAG, cap_in
 from fruits.leases import end_lease, lease_uri
 from fruits.ledger import Charge, Entry, entry_uri, reserve, settle
 from fruits.lifecycle import find_cluster, terminate_cluster
 from fruits.looks import look_uri, read_look
 from fruits.objects import delete, list_uris, read_json, storage_time, write_bytes
 from fruits.settings import Settings
-from fruits.watchdog import LONGEST_CAP, WatchdogError, main, watch
+from fruits.watchdog import WatchdogError, main, watch
 from local_cloud.cloud import LocalCloud
 from tests.fruits.emr_support import request
 from tests.fruits.lease_support import LAKE, age_lease, grant, jump_clock
@@ -137,6 +138,24 @@ class TestDeeds:
         assert read_json(written) == found
         assert found["terminated"] == [noted]
 
+    def test_what_cannot_be_ended_is_not_written_down_as_ended(
+        self, cloud: LocalCloud, emr: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It lives, and each look would tell of it again: the look fails instead."""
+
+        def throttled(*_: object) -> None:
+            raise ClientError({"Error": {"Code": "ThrottlingException"}}, "TerminateJobFlows")
+
+        before = findings()
+        lapse(cloud, "undying")
+        create(emr, token="undying", cap="60")
+        monkeypatch.setattr("fruits.watchdog.ask_to_end", throttled)
+
+        with pytest.raises(WatchdogError, match="cannot be ended"):
+            watch(Settings())
+
+        assert findings() == before
+
     def test_each_look_is_written_down(self, emr: Any) -> None:
         """Quiet or not: that the watchdog looks can be seen, and how long ago it did."""
         before = storage_time(LAKE)
@@ -211,10 +230,8 @@ class TestDeeds:
 
     def test_a_cap_that_cannot_be_read_is_the_longest(self, emr: Any) -> None:
         """A tag that somebody garbled by hand neither ends a cluster nor frees it for ever."""
-        from fruits.watchdog import _cap
-
-        assert _cap({CAP_TAG: "soon"}) == _cap({}) == LONGEST_CAP
-        assert _cap({CAP_TAG: "9999999"}) == _cap({CAP_TAG: "9" * 15}) == LONGEST_CAP
+        assert cap_in({CAP_TAG: "soon"}) == cap_in({}) == LONGEST_CAP
+        assert cap_in({CAP_TAG: "9999999"}) == cap_in({CAP_TAG: "9" * 15}) == LONGEST_CAP
 
     def test_all_pages_are_looked_at(self, emr: Any) -> None:
         """More live clusters than one page of ListClusters (50) shows are all seen."""
@@ -319,7 +336,7 @@ class TestLedger:
         """Charged at the worst case, a month of dead runs would stop those that live."""
         dead = promise(f"dead beside {torn}")
         lapse(cloud, dead.token)
-        last_month = dead.reserved_at.replace(day=1) - timedelta(days=1)
+        last_month = storage_time(LAKE).replace(day=1) - timedelta(days=1)
         when = last_month if torn == "entry of last month" else dead.reserved_at
         garbled = promise("torn", reserved_at=when)
         uri = lease_uri(LAKE, "torn", 1) if torn == "lease" else entry_uri(LAKE, garbled)

@@ -276,7 +276,8 @@ def failing(settings: Settings) -> None:
     name = f"{now() - timedelta(hours=30):%Y%m%dT%H%M%SZ}-j-2AXXXXXXGAPLF"
     reasons = ["its lease of 30 min was renewed 41 min ago"]
     finding = {"cluster_id": "j-2AXXXXXXGAPLF", "token": "lost", "reasons": reasons}
-    write_json(f"{LAKE}/ledger/findings/{name}.json", {"findings": [finding]})
+    found = {"findings": [finding], "terminated": [finding["cluster_id"]]}
+    write_json(f"{LAKE}/ledger/findings/{name}.json", found)
     add_look()
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
+from fruits.clusters import LONGEST_CAP
 from fruits.costs import read_prices
 from fruits.leases import end_lease, lease_uri
 from fruits.looks import look_uri, remember_look
-from fruits.objects import write_bytes
+from fruits.objects import write_bytes, write_json
 from fruits.page.findings import TIME
 from fruits.page.parts import Reading
 from fruits.page.readings import Reader, Readings
@@ -76,7 +78,6 @@ class TestBusy:
         (one,) = read(settings).clusters.value or ()
 
         assert (one.id, one.state) == (cluster_id, "RUNNING")
-        assert one.cap is not None
         assert 0 <= one.age_share < 0.1
         assert one.lease is not None
         assert one.lease.token == one.token
@@ -134,6 +135,48 @@ class TestBusy:
         assert cluster_id in shown
         assert "Its lease cannot be read" in shown
 
+    def test_a_cluster_is_shown_whatever_s3_does(
+        self, cluster_id: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """EMR knows that it is alive, where its lease and its progress cannot be read."""
+
+        def denied(*_: object) -> None:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+
+        monkeypatch.setattr("fruits.leases.read_lease", denied)
+        monkeypatch.setattr("fruits.objects.read_json", denied)
+
+        (one,) = read(settings).clusters.value or ()
+
+        assert (one.id, one.is_unreadable, one.progress) == (cluster_id, True, None)
+
+    def test_two_clusters_are_a_fault_where_one_run_has_them(
+        self, cluster_id: str, settings: Settings
+    ) -> None:
+        """A batch from a shell may work beside that of a run."""
+        emr = boto3.client("emr")
+        started = [emr.run_job_flow(**request("from a shell"))["JobFlowId"]]
+        two_runs = html(read(settings), settings)
+        started.append(emr.run_job_flow(**request("from a shell"))["JobFlowId"])
+        one_run_has_two = html(read(settings), settings)
+
+        emr.terminate_job_flows(JobFlowIds=started)
+        assert "clusters live at once" not in two_runs
+        assert "3 clusters live at once" in one_run_has_two
+
+    def test_a_cluster_without_a_cap_has_the_watchdogs(
+        self, cluster_id: str, settings: Settings
+    ) -> None:
+        """A tag that was taken away by hand makes no red of a cluster that has just begun."""
+        emr = boto3.client("emr")
+        started = emr.run_job_flow(**request("without a cap"))["JobFlowId"]
+
+        found = {one.id: one for one in read(settings).clusters.value or ()}
+
+        emr.terminate_job_flows(JobFlowIds=[started])
+        assert found[started].cap == LONGEST_CAP
+        assert found[started].age_share < 0.1
+
 
 def test_an_ending_cluster_still_costs_money(cloud: LocalCloud, settings: Settings) -> None:
     """Until EMR has ended it, nobody is told that nothing costs money."""
@@ -186,6 +229,30 @@ def test_a_quiet_past(empty: Settings) -> None:
     assert model.scatter is not None
     assert readings.waiting.value is not None
     assert readings.waiting.value.images == 0
+
+
+def test_the_last_batch_is_the_one_that_was_reported_last(empty: Settings) -> None:
+    """A run of an old day, which was cleared or backfilled today, is news all the same."""
+    quiet(empty)
+    old = run_row(300, outcome="failed", failed_tasks="featurize")
+    add_runs(old | {"reported_at": datetime.now(UTC)})
+
+    past = read(empty).past.value
+
+    assert past
+    assert past.last
+    assert past.last.failed == "featurize"
+    assert past.last_success == past.batches[1]
+
+
+def test_only_reports_that_are_kept_have_links(empty: Settings) -> None:
+    """The pages of older batches went with the retention."""
+    quiet(empty)
+
+    shown = html(read(empty), empty)
+
+    assert shown.count('class="nowrap" href="batches/') == empty.retention_days
+    assert shown.count('<span class="nowrap">') == 20 - empty.retention_days
 
 
 def test_the_model_is_the_current_one(empty: Settings) -> None:
@@ -327,6 +394,17 @@ def test_a_look_that_cannot_be_read_is_a_gap(empty: Settings) -> None:
 
     assert "When the watchdog looked cannot be read now (TypeError)" in shown
     assert 'id="unguarded"' not in shown
+
+
+def test_what_could_not_be_ended_is_not_among_what_was(empty: Settings) -> None:
+    """A look that found two unwanted clusters and could end one says so of that one."""
+    findings = [{"cluster_id": name, "token": "t", "reasons": ["old"]} for name in ("j-1", "j-2")]
+    write_json(
+        f"{LAKE}/ledger/findings/{datetime.now(UTC):{TIME}}-j-2.json",
+        {"findings": findings, "terminated": ["j-2"]},
+    )
+
+    assert [one.cluster_id for one in read(empty).findings.value or ()] == ["j-2"]
 
 
 def test_findings_that_cannot_be_read_are_a_gap(empty: Settings) -> None:

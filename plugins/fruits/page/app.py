@@ -26,7 +26,7 @@ COMMON_HEADERS = {
 # A report is a file from the lake: whoever can write there must not run scripts in Airflow's name.
 REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; base-uri 'none'; "
-    "form-action 'none'; sandbox allow-popups allow-popups-to-escape-sandbox"
+    "form-action 'none'; sandbox"
 )
 
 
@@ -100,8 +100,7 @@ def _html(template: str, values: dict[str, Any], status_code: int = 200) -> Resp
     nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
-        "connect-src 'self'; img-src data:; frame-ancestors 'self'; base-uri 'none'; "
-        "form-action 'none'"
+        "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     )
     headers = COMMON_HEADERS | {"Content-Security-Policy": policy}
     return HTMLResponse(

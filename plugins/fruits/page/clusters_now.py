@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fruits.batches import Batch
 from fruits.clusters import GENERATION_TAG, TOKEN_TAG, cap_in, cluster_name
 from fruits.consoles import cluster_url, folder_url
 from fruits.costs import MARGIN
 from fruits.descriptions import age_in, lake_of, tags_of
-from fruits.errors import MissingObjectError
-from fruits.leases import Lease, LeaseError, read_lease
+from fruits.leases import Lease, lease_or_why
 from fruits.lifecycle import LIVE
-from fruits.objects import read_json
+from fruits.progress import read_progress
 
 if TYPE_CHECKING:
     from mypy_boto3_emr import EMRClient
@@ -43,7 +42,7 @@ class Progress:
 class LiveCluster:
     """One cluster, alive or ending; *age* is by EMR's clock, *cap* the longest that it may live.
 
-    *is_garbled* says of its lease that there is one, which cannot be read.
+    *is_unreadable* says of its lease that nobody knows what it says.
     """
 
     id: str
@@ -51,9 +50,9 @@ class LiveCluster:
     token: str
     generation: str
     age: timedelta
-    cap: timedelta | None
+    cap: timedelta
     lease: Lease | None
-    is_garbled: bool
+    is_unreadable: bool
     step: str | None
     progress: Progress | None
     console: str
@@ -72,7 +71,7 @@ class LiveCluster:
     @property
     def cost_so_far(self) -> float | None:
         """What it has cost at the most: its promise is for its cap and a margin beyond it."""
-        if self.lease is None or self.cap is None:
+        if self.lease is None:
             return None
         passed = self.age / (self.cap + timedelta(minutes=MARGIN))
         return self.lease.worst_case * min(1.0, passed)
@@ -100,10 +99,7 @@ def _describe(client: EMRClient, settings: Settings, cluster_id: str) -> LiveClu
         return None
     token = tags[TOKEN_TAG]
     step_id, step = _running_step(client, cluster_id)
-    try:
-        lease, garbled = read_lease(settings.lake, token), False
-    except LeaseError:
-        lease, garbled = None, True
+    lease, unreadable = lease_or_why(settings.lake, token)
     logs = f"{settings.lake}/logs/{cluster_id}/{f'steps/{step_id}/' if step_id else ''}"
     return LiveCluster(
         id=cluster_id,
@@ -113,7 +109,7 @@ def _describe(client: EMRClient, settings: Settings, cluster_id: str) -> LiveClu
         age=age_in(answer),
         cap=cap_in(tags),
         lease=lease,
-        is_garbled=garbled,
+        is_unreadable=bool(unreadable),
         step=step,
         progress=_progress(settings.lake, token, step) if step else None,
         console=cluster_url(settings.region, cluster_id),
@@ -129,10 +125,5 @@ def _running_step(client: EMRClient, cluster_id: str) -> tuple[str | None, str |
 def _progress(lake: str, token: str, name: str) -> Progress | None:
     """Return what the step *name* (featurize <batch> <attempt>) last told of itself."""
     step, _, attempt = name.replace(f" {token} ", " ").partition(" ")
-    try:
-        told: dict[str, Any] = read_json(
-            f"{Batch(lake, token).attempt(attempt).work(step)}/progress.json"
-        )
-    except MissingObjectError:
-        return None
-    return Progress(step, told["done"], told["total"], told.get("eta_seconds"))
+    told = read_progress(Batch(lake, token).attempt(attempt).work(step))
+    return Progress(step, told["done"], told["total"], told.get("eta_seconds")) if told else None

@@ -40,7 +40,9 @@ def _found_at(uri: str) -> datetime | None:
 
 
 def _read(uri: str, found_at: datetime) -> list[Finding]:
+    look = read_json(uri)
     return [
         Finding(found_at, one["cluster_id"], "; ".join(one["reasons"]))
-        for one in read_json(uri)["findings"]
+        for one in look["findings"]
+        if one["cluster_id"] in look["terminated"]  # what could not be ended is alive
     ]

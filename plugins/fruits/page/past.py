@@ -60,7 +60,7 @@ class PastBatch:
 
 @dataclass(frozen=True)
 class Past:
-    """The last *batches*, the newest first, of all *count*; *last_success* may be an older one."""
+    """The last *batches* of all *count*, the last reported first; *last_success* may be older."""
 
     batches: tuple[PastBatch, ...]
     count: int
@@ -68,7 +68,7 @@ class Past:
 
     @property
     def last(self) -> PastBatch | None:
-        """The newest batch."""
+        """The batch that was reported last."""
         return self.batches[0] if self.batches else None
 
     def batch(self, name: str) -> PastBatch | None:
@@ -101,6 +101,8 @@ class PastReader:
 def _past(rows: pa.Table) -> Past:
     import pyarrow.compute as pc
 
+    # Not by the day that a run is of: a backfilled one, or one that was cleared, is of an old one.
+    rows = rows.sort_by([("reported_at", "descending")])
     successes = rows.filter(pc.equal(rows["outcome"], "success"))
     last_success = next(iter(_batches(successes.slice(0, 1))), None)
     return Past(_batches(rows.slice(0, SHOWN)), rows.num_rows, last_success)

@@ -147,7 +147,7 @@ def _guard(
     if past.value is None:
         needed.append(timedelta.max)
     elif past.value.batches:
-        needed.append(datetime.now(UTC) - past.value.batches[-1].row["run_after"])
+        needed.append(datetime.now(UTC) - past.value.batches[-1].row["reported_at"])
     return Reading(replace(guard.value, needed_for=max(needed, default=timedelta(0))))
 
 
