@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import boto3
 
 from bootstrap.aws.certificates import renew_certificates
-from bootstrap.aws.environment_files import environment, settings_in, write_environment
+from bootstrap.aws.environment_files import (
+    environment,
+    setting_of,
+    settings_in,
+    write_environment,
+)
 from bootstrap.aws.errors import InUseError
 from bootstrap.aws.idle_costs import idle_costs
 from bootstrap.aws.linked_roles import make_linked_roles
@@ -17,8 +22,10 @@ from bootstrap.aws.removal import (
     empty,
     is_empty,
     part_groups,
+    refuse_lent_policy,
     refuse_live_clusters,
     remove_endpoints_of_emr,
+    running_machine,
     start_machine,
     stop_machine,
 )
@@ -84,7 +91,7 @@ def deploy(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
     stack.refuse_failed()
     outputs, before = stack.outputs(), stack.parameters()
     parameters = _given(options) | _airflow_code(options, outputs or {})
-    parameters |= _settings(options, is_new=outputs is None)
+    parameters |= _settings(options, outputs)
     if outputs is None and "NotificationAddress" not in parameters:
         raise MissingOptionError(
             "A new stack needs an address for the budget's alarm.",
@@ -115,6 +122,7 @@ def remove(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
     # After a failure some of it is not there.
     resources = stack.resources()
     refuse_live_clusters(resources.get("ClusterSubnet"), options.region)
+    refuse_lent_policy(resources.get("AirflowPolicy"), resources.get("AirflowRole"))
     images, lake = resources.get("ImagesBucket"), resources.get("LakeBucket")
     if images and not options.delete_images and not is_empty(images):
         raise InUseError(
@@ -129,14 +137,19 @@ def remove(options: argparse.Namespace, terminal: Terminal, answers: Answers) ->
         terminal.say(f"[bold red]s3://{images} goes with all photographs.[/bold red]")
     if not answers.confirm(options.name):
         return 2
-    with terminal.stage("Stop what could begin a cluster"):
-        stopped = stop_machine(resources.get("Airflow"), options.region)
+    running = running_machine(resources.get("Airflow"), options.region)
     try:
+        with terminal.stage("Stop what could begin a cluster"):
+            stop_machine(running, options.region)
         # One may have begun until then, and needs the machine that watches it.
         refuse_live_clusters(resources.get("ClusterSubnet"), options.region)
     except BaseException:  # a look that failed, or Ctrl-C: there may be one all the same
-        if stopped:
-            start_machine(stopped, options.region)
+        if running:
+            terminal.say(
+                f"Nothing was removed. Airflow's machine is started again, as does aws ec2 "
+                f"start-instances --region {options.region} --instance-ids {running}"
+            )
+            start_machine(running, options.region)
         raise
     with terminal.stage("Empty the buckets"):
         # Without --delete-images that of the images is empty.
@@ -162,15 +175,16 @@ def _given(options: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def _settings(options: argparse.Namespace, *, is_new: bool) -> dict[str, str]:
+def _settings(options: argparse.Namespace, outputs: Mapping[str, str] | None) -> dict[str, str]:
     """Return the parameter with the settings that were given; SettingsError if one is wrong.
 
     What is returned is what was checked. Where the region's prices lack a default type and nobody
-    gave another, an older one stands in front.
+    gave another, an older one stands in front. A stack that is not there yet has no *outputs*.
     """
-    if options.settings is None and not is_new:
+    if options.settings is None and outputs is not None:
         return {}
     given = settings_in(options.settings or "")
+    _refuse_foreign(given, outputs or {})
     if wrong := {name: option for name, option in OPTIONS_INSTEAD.items() if name in given}:
         raise SettingsError(
             f"The stack has an option of its own for {', '.join(wrong)}.",
@@ -181,6 +195,25 @@ def _settings(options: argparse.Namespace, *, is_new: bool) -> dict[str, str]:
     fields = {_field(name): value for name, value in named.items()}
     load_settings(**{"region": options.region} | fields, _env_prefix=NO_ENVIRONMENT)
     return {"MoreSettings": " ".join(f"{name}={value}" for name, value in named.items())}
+
+
+def _refuse_foreign(given: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """Raise SettingsError if a setting names what is not the stack's: its roles reach nothing else.
+
+    A prefix of its own bucket of images is the stack's.
+    """
+    made = {setting_of(output) for output in load_template()["Outputs"]}
+    foreign = {name: value for name, value in given.items() if name in made}
+    images = outputs.get("ImagesUri")
+    if images and foreign.get("FRUITS_IMAGES_URI", "").startswith(images):
+        del foreign["FRUITS_IMAGES_URI"]
+    if foreign:
+        raise SettingsError(
+            f"The stack makes what is meant by {', '.join(foreign)}: its roles reach nothing else.",
+            "Leave it out of --settings, and copy photographs into the stack's bucket. "
+            "Once that is there, FRUITS_IMAGES_URI may be a prefix of it.",
+            wrong=foreign,
+        )
 
 
 def _older_types(region: str) -> dict[str, str]:
@@ -261,8 +294,8 @@ def _finish(
     terminal.say(f"{options.environment} says where everything is. Next: make aws-publish")
     if machine := outputs.get("AirflowInstance"):
         terminal.say(
-            f"Airflow, some minutes from now: aws ssm start-session --target {machine} "
-            "--document-name AWS-StartPortForwardingSession "
+            f"Airflow, some minutes from now: aws ssm start-session --region {options.region} "
+            f"--target {machine} --document-name AWS-StartPortForwardingSession "
             "--parameters portNumber=8080,localPortNumber=8080"
         )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-# Outputs that are settings have their names; the others are not for Airflow.
+# Outputs that are settings have their names; these are not for Airflow.
 NOT_SETTINGS = frozenset({"AirflowPolicy", "AirflowInstance"})
 HEADER = """\
 # Made by `make aws-deploy` from the stack's outputs. Credentials are not here: they are found where
@@ -20,9 +20,7 @@ def environment(
     """Return the variables for a stack with these *outputs*, made with these *parameters*."""
     catalog = "PYICEBERG_CATALOG__FRUITS__"
     settings = {
-        f"FRUITS_{_snake(name)}": value
-        for name, value in outputs.items()
-        if name not in NOT_SETTINGS
+        name: value for output, value in outputs.items() if (name := setting_of(output)) is not None
     }
     return {
         "AWS_DEFAULT_REGION": region,
@@ -37,6 +35,11 @@ def environment(
         **settings,
         **settings_in(parameters["MoreSettings"]),
     }
+
+
+def setting_of(output: str) -> str | None:
+    """Return the name of the setting that a stack's *output* is; None if it is none."""
+    return None if output in NOT_SETTINGS else f"FRUITS_{_snake(output)}"
 
 
 def settings_in(text: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ import boto3
 SERVICES = ("elasticmapreduce.amazonaws.com", "spot.amazonaws.com", "ec2fleet.amazonaws.com")
 
 
-def make_linked_roles() -> tuple[str, ...]:
-    """Make the roles that the account does not have; return the services that got one."""
+def make_linked_roles() -> None:
+    """Make the roles that the account does not have."""
     iam = boto3.client("iam")
     missing = tuple(
         service
@@ -25,4 +25,3 @@ def make_linked_roles() -> tuple[str, ...]:
     )
     for service in missing:
         iam.create_service_linked_role(AWSServiceName=service)
-    return missing

@@ -1,4 +1,8 @@
-"""What CloudFormation cannot do when it removes the stack: empty buckets, and let groups go."""
+"""What has to be before CloudFormation removes the stack, and what it cannot do itself.
+
+Nobody may use the stack, and Airflow's machine stops; buckets are emptied, groups and EMR's own
+endpoint let go.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +45,33 @@ def refuse_live_clusters(subnet: str | None, region: str) -> None:
         )
 
 
-def stop_machine(instance: str | None, region: str) -> str | None:
-    """Stop the machine that runs Airflow, which could begin a cluster; return it, if it ran."""
+def refuse_lent_policy(policy: str | None, own_role: str | None) -> None:
+    """Raise InUseError if anybody but *own_role* has *policy*: an Airflow that is not the stack's.
+
+    It could begin a cluster at any time, and IAM deletes no policy that somebody has.
+    """
+    if policy is None:
+        return
+    pages = boto3.client("iam").get_paginator("list_entities_for_policy").paginate(PolicyArn=policy)
+    having = [
+        name
+        for page in pages
+        for name in (
+            *(one["RoleName"] for one in page["PolicyRoles"]),
+            *(one["UserName"] for one in page["PolicyUsers"]),
+            *(one["GroupName"] for one in page["PolicyGroups"]),
+        )
+    ]
+    if others := tuple(name for name in having if name != own_role):
+        raise InUseError(
+            f"An Airflow of yours may work with this stack: {', '.join(others)} has {policy}.",
+            "Stop that Airflow, and detach the policy.",
+            by=others,
+        )
+
+
+def running_machine(instance: str | None, region: str) -> str | None:
+    """Return the machine that runs Airflow, if it runs."""
     if instance is None:
         return None
     ec2 = boto3.client("ec2", region_name=region)
@@ -51,16 +80,30 @@ def stop_machine(instance: str | None, region: str) -> str | None:
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping"]},
     ]
     # By a filter, for somebody may have terminated it.
-    if not ec2.describe_instances(Filters=wanted)["Reservations"]:
-        return None
+    return instance if ec2.describe_instances(Filters=wanted)["Reservations"] else None
+
+
+def stop_machine(instance: str | None, region: str) -> None:
+    """Stop the machine that runs Airflow, which could begin a cluster; return when it has."""
+    if instance is None:
+        return
+    ec2 = boto3.client("ec2", region_name=region)
     ec2.stop_instances(InstanceIds=[instance])
     ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance])
-    return instance
 
 
 def start_machine(instance: str, region: str) -> None:
-    """Start the machine again that was stopped: its Airflow ends what still lives."""
-    boto3.client("ec2", region_name=region).start_instances(InstanceIds=[instance])
+    """Start the machine again, once it has stopped: its Airflow ends what still lives."""
+    ec2 = boto3.client("ec2", region_name=region)
+    # EC2 starts none that is stopping; one that was not asked to stop is not waited for.
+    if _state_of(ec2, instance) == "stopping":
+        ec2.get_waiter("instance_stopped").wait(InstanceIds=[instance])
+    ec2.start_instances(InstanceIds=[instance])
+
+
+def _state_of(ec2: Any, instance: str) -> str:
+    described = ec2.describe_instances(InstanceIds=[instance])
+    return str(described["Reservations"][0]["Instances"][0]["State"]["Name"])
 
 
 def is_empty(bucket: str) -> bool:

@@ -49,7 +49,7 @@ check_node() {
     [[ $version == 3.11 ]] || fail "this node has no Python 3.11 (python3.11 is: $version)" \
         "Take a release that has it (FRUITS_RELEASE_LABEL=emr-spark-8.1.0), or a custom image with it."
     [[ ! -e $environment || -L $environment ]] || fail "$environment is there and was not made by this script" \
-        "Name another path in FRUITS_NODE_PYTHON, or remove it from the machine's image."
+        "$(grep -s . "$info/python-lacks" || echo "Name another path in FRUITS_NODE_PYTHON, or remove it from the machine's image.")"
     sudo mkdir -p "$(dirname "$environment")"
     free=$(df -Pm "$(dirname "$environment")" | awk 'NR == 2 {print $4}')
     ((free >= 3072)) || fail "$(dirname "$environment") has $free MB free, 3072 MB are needed" \

@@ -164,6 +164,27 @@ def test_settings_that_the_stack_must_know_are_its_options(command: Command) -> 
     assert Stack("fruits", REGION).status() is None
 
 
+@pytest.mark.parametrize(
+    "foreign", ["FRUITS_IMAGES_URI=s3://photos-we-have/", "FRUITS_LAKE_URI=s3://a-lake"]
+)
+def test_settings_that_no_role_reaches_are_refused(command: Command, foreign: str) -> None:
+    """A bucket that somebody has is read by nobody but the administrator who types."""
+    code, said = command("deploy", "--settings", foreign, answer="deploy")
+
+    assert (code, "its roles reach nothing else" in said) == (1, True)
+    assert Stack("fruits", REGION).status() is None
+
+
+def test_images_may_be_a_prefix_of_their_bucket(deployed: Command, tmp_path: Path) -> None:
+    """The stack's roles reach all of it."""
+    prefix = f"FRUITS_IMAGES_URI=s3://{IMAGES}/2026/"
+
+    code, said = deployed("deploy", "--settings", prefix, answer="deploy")
+
+    assert code == 0, said
+    assert prefix in (tmp_path / "aws.env").read_text().splitlines()
+
+
 @pytest.mark.parametrize("settings", [None, "", "FRUITS_WORKERS=4"])
 @pytest.mark.parametrize("region", EU_REGIONS)
 def test_every_region_has_types_with_a_price(region: str, settings: str | None) -> None:
@@ -178,7 +199,7 @@ def test_every_region_has_types_with_a_price(region: str, settings: str | None) 
 def settings_of(given: str | None, region: str) -> dict[str, str]:
     """Return the settings, by field, that a new stack with those *given* has."""
     options = argparse.Namespace(settings=given, region=region)
-    named = settings_in(commands._settings(options, is_new=True)["MoreSettings"])
+    named = settings_in(commands._settings(options, None)["MoreSettings"])
     return {name.removeprefix("FRUITS_").lower(): value for name, value in named.items()}
 
 

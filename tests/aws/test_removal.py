@@ -203,9 +203,9 @@ def test_airflow_starts_again_where_a_cluster_needs_it(
     """One began before its machine had stopped: nobody else would end it."""
     stop = commands.stop_machine
 
-    def slowly(*of: str) -> str | None:
+    def slowly(*of: str) -> None:
         start_cluster()
-        return stop(*of)
+        stop(*of)
 
     monkeypatch.setattr(commands, "stop_machine", slowly)
 
@@ -239,6 +239,39 @@ def test_airflow_starts_again_where_nobody_could_look(
     assert stacks() == ["fruits"]
 
 
+def test_airflow_starts_again_where_somebody_gives_up(
+    deployed: Command, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while it stops removes nothing: schedule and watchdog are to go on."""
+    stop = commands.stop_machine
+
+    def interrupted(*of: str) -> None:
+        stop(*of)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "stop_machine", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        deployed("remove", answer="fruits")
+
+    assert state(machine) in ("pending", "running")
+    assert stacks() == ["fruits"]
+
+
+def test_an_airflow_of_somebody_stops_the_removal(deployed: Command) -> None:
+    """It could begin a cluster, and IAM would keep the policy when the lake was gone."""
+    iam, policy = boto3.client("iam"), Stack("fruits", REGION).resources()["AirflowPolicy"]
+    iam.create_role(RoleName="their-airflow", AssumeRolePolicyDocument="{}")
+    iam.attach_role_policy(RoleName="their-airflow", PolicyArn=policy)
+
+    code, told = deployed("remove", answer="fruits")
+
+    assert (code, "their-airflow" in told) == (1, True)
+    assert stacks() == ["fruits"]
+    iam.detach_role_policy(RoleName="their-airflow", PolicyArn=policy)
+    assert deployed("remove", answer="fruits")[0] == 0
+
+
 def state(machine: str) -> str:
     """Return EC2's word for the state of *machine*."""
     described = boto3.client("ec2", REGION).describe_instances(InstanceIds=[machine])
@@ -247,7 +280,7 @@ def state(machine: str) -> str:
 
 def test_a_machine_that_is_gone_stops_nothing(moto_account: None) -> None:
     """Somebody terminated it by hand, or a removal that failed half-way did."""
-    removal.stop_machine("i-0123456789abcdef0", REGION)
+    assert removal.running_machine("i-0123456789abcdef0", REGION) is None
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,17 @@ def test_a_path_that_is_not_ours_stays(node: Node) -> None:
     (node.environment / "bin").mkdir(parents=True)
 
     failed_with(node, node.run(lock), "was not made by this script", "FRUITS_NODE_PYTHON")
+
+
+def test_a_path_that_is_not_ours_may_have_its_reason(node: Node) -> None:
+    """The local cloud's is its own Python, in which somebody has changed a package."""
+    lock = make_wheelhouse(node.wheelhouse)
+    (node.environment / "bin").mkdir(parents=True)
+    info = node.folder / "info"
+    info.mkdir()
+    (info / "python-lacks").write_text("numpy ==2.4.6 (here: 1.26.4)\n")
+
+    failed_with(node, node.run(lock), "was not made by this script", "numpy ==2.4.6 (here: 1.26.4)")
     assert (node.environment / "bin").is_dir()
 
 

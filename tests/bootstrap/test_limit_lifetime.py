@@ -46,7 +46,7 @@ class Node:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=60,
             check=False,
         )
 

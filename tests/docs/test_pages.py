@@ -26,7 +26,7 @@ FOLDERS = (
     *("spark_jobs", "tests", "walkthrough"),
 )
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*-]*[\w*/]")
-# Made by `make aws-deploy`, and places in MWAA's bucket.
+# Made by `make aws-deploy`, and places in the DAGs folder of an Airflow that somebody has.
 ELSEWHERE = ("docker/aws.env", "dags/.airflowignore", "dags/fruits/")
 
 of_each = pytest.mark.parametrize("page", PRESENT, ids=lambda page: page.name)

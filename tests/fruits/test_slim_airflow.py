@@ -1,4 +1,4 @@
-"""An Airflow with requirements-airflow.txt alone, as MWAA's: no Spark, no TensorFlow there."""
+"""An Airflow with requirements-airflow.txt alone: no Spark, no TensorFlow there."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def published(storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def dags(tmp_path: Path) -> Path:
-    """Return a DAGs folder as docs/aws.md lays it out for MWAA."""
+    """Return a DAGs folder as docs/aws.md lays it out for an Airflow without Docker."""
     folder = tmp_path / "dags"
     for part in ("dags", "plugins", "spark_jobs", "bootstrap"):
         without_caches = shutil.ignore_patterns("__pycache__")
