@@ -18,7 +18,7 @@ from types import FrameType
 
 from local_cloud import background
 from local_cloud.airflow import PARSED_ONCE, LocalAirflow, end_left_over
-from local_cloud.cloud import FOLDER_MARK, LocalCloud
+from local_cloud.cloud import FOLDER_MARK, LocalCloud, environment_file
 from local_cloud.demo import Demo
 from local_cloud.emr.spark import submit_arguments
 from local_cloud.lock import FolderInUseError, holder
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (FolderInUseError, ValueError, RuntimeError) as error:
+    except (FolderInUseError, ValueError, RuntimeError, OSError, OverflowError) as error:
         print(f"local_cloud: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
@@ -49,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("name a program: python -m local_cloud run --folder var -- PROGRAM …")
     with _Signals() as signals, LocalCloud(options.folder) as cloud:
         try:
-            child = subprocess.Popen(program, env=os.environ | cloud.environment())
+            mark = {FOLDER_MARK: str(cloud.folder)}  # for `down` to end what a killed cloud left
+            child = subprocess.Popen(program, env=os.environ | cloud.environment() | mark)
         except OSError as error:
             raise ValueError(f"cannot run {program[0]}: {error}") from error
         signals.forward_to(child)
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run the cloud until a signal ends it; AirflowError if a process of Airflow's ends before."""
+    """Run the cloud until a signal ends it; RuntimeError if S3 or a process of Airflow's ends."""
     airflow = None
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
@@ -74,12 +75,13 @@ def serve(options: argparse.Namespace) -> int:
                 _airflow(cloud, cloud.folder / "airflow", options.airflow_port)
             )
             known |= {"AIRFLOW_URL": airflow.url} | airflow.command_settings
-        file = background.environment_file(cloud.folder)
+        file = environment_file(cloud.folder)
         draft = file.with_suffix(".new")
         draft.write_text(json.dumps(known))
         draft.replace(file)
         stack.callback(file.unlink, missing_ok=True)
         while not signals.came.wait(LOOK_SECONDS):
+            cloud.storage.check_alive()
             if airflow:
                 airflow.check_alive()  # without its scheduler, runs would wait for ever
     return 0
@@ -87,7 +89,12 @@ def serve(options: argparse.Namespace) -> int:
 
 def environment(options: argparse.Namespace) -> int:
     """Print the environment of the cloud that runs, for a shell's eval."""
-    if not background.environment_file(options.folder).exists():
+    if not environment_file(options.folder).exists():
+        if pid := holder(options.folder):
+            raise RuntimeError(
+                f"The local cloud over {options.folder} (process {pid}) is starting, or is that of "
+                "a demo or a batch, which ends with it: wait for it"
+            )
         raise RuntimeError(f"No local cloud runs over {options.folder}: start it with `up`")
     for name, value in background.environment_of(options.folder).items():
         _say(f"export {name}={shlex.quote(value)}")
@@ -114,7 +121,7 @@ def demo(options: argparse.Namespace) -> int:
         end_left_over(folder)
         shutil.rmtree(folder, ignore_errors=True)
         with _airflow(cloud, folder, options.airflow_port, PARSED_ONCE) as airflow:
-            show = Demo(airflow, cloud.storage.folder / "fruits-lake")
+            show = Demo(airflow, cloud.storage)
             show.wait_for_dag()
             return 0 if show.run({"images_uri": target}) else 1
 
@@ -150,9 +157,14 @@ def status(options: argparse.Namespace) -> int:
         _say(f"No local cloud runs over {options.folder}")
         return 1
     _say(f"A local cloud runs over {options.folder}: process {pid}")
-    if background.environment_file(options.folder).exists():
-        environment = background.environment_of(options.folder)
-        _say(f"S3 {environment['AWS_ENDPOINT_URL_S3']} · EMR {environment['AWS_ENDPOINT_URL_EMR']}")
+    if environment_file(options.folder).exists():
+        told = background.environment_of(options.folder)
+        names = {
+            "S3": "AWS_ENDPOINT_URL_S3",
+            "EMR": "AWS_ENDPOINT_URL_EMR",
+            "Airflow": "AIRFLOW_URL",
+        }
+        _say(" · ".join(f"{what} {told[name]}" for what, name in names.items() if name in told))
     return 0
 
 

@@ -107,6 +107,9 @@ class LocalAirflow:
         self._migrate()
         if self._any_port and is_taken(self.port):
             self.port = free_port()  # somebody was faster
+        if is_taken(self.port):
+            # Their answers would be taken for ours.
+            raise AirflowError(f"Port {self.port} is in use: name a free one (make up PORT=8081)")
         try:
             for name, arguments in PROCESSES.items():
                 self._running[name] = self._spawn(name, arguments)
@@ -187,8 +190,10 @@ class LocalAirflow:
         file = self.folder / "secret"
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_hex(32))
+            draft = file.with_suffix(".new")  # half of a secret would be one for ever
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(32))
+            draft.replace(file)
         return file.read_text()
 
     def _migrate(self) -> None:
@@ -225,8 +230,10 @@ class LocalAirflow:
     def wait_until_healthy(self, timeout: float = HEALTH_PATIENCE) -> None:
         """Return once all processes say so; AirflowError when one ended, or after *timeout* s."""
         deadline = time.monotonic() + timeout
-        while not self._healthy():
+        while True:
             self.check_alive()
+            if self._healthy():
+                return
             if time.monotonic() > deadline:
                 raise AirflowError(f"Airflow is not healthy after {timeout:.0f} s: {self.folder}")
             time.sleep(0.5)
@@ -252,7 +259,7 @@ class LocalAirflow:
     def _healthy(self) -> bool:
         try:
             health = self._request("GET", f"{self.url}/api/v2/monitor/health", None, {})
-        except OSError:
+        except (OSError, ValueError):  # ValueError: an answer that is no JSON
             return False
         return all(part.get("status") == "healthy" for part in health.values())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from local_cloud.airflow import HEALTH_PATIENCE, MIGRATE_PATIENCE
-from local_cloud.cloud import FOLDER_MARK
+from local_cloud.cloud import FOLDER_MARK, environment_file
 from local_cloud.emr.processes import end_tree
 from local_cloud.lock import FolderInUseError, holder
 from local_cloud.s3 import START_PATIENCE
@@ -67,11 +67,6 @@ def down(folder: Path) -> int | None:
 def environment_of(folder: Path) -> dict[str, str]:
     """Return the environment of the cloud that runs over *folder*."""
     return dict(json.loads(environment_file(folder).read_text()))
-
-
-def environment_file(folder: Path) -> Path:
-    """Return the file in which a running cloud tells its environment."""
-    return folder / "environment.json"
 
 
 def _serve(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:

@@ -21,6 +21,11 @@ FOLDER_MARK = "LOCAL_CLOUD_FOLDER"
 _S3_MARK = "LOCAL_CLOUD_S3"
 
 
+def environment_file(folder: Path) -> Path:
+    """Return the file in which a cloud that was started with `up` tells its environment."""
+    return folder / "environment.json"
+
+
 class LocalCloud:
     """S3 and EMR on this machine; what they hold and their ports survive under *folder*.
 
@@ -63,6 +68,7 @@ class LocalCloud:
             stack.callback(lock.release)
             # A cloud that was killed leaves its rclone, and that its port.
             end_tree((_S3_MARK, str(self.folder)))
+            environment_file(self.folder).unlink(missing_ok=True)  # which told of another port
             ports = self._ports() | self._wanted
             self._storage = self._start_s3(ports.get("s3", 0))
             stack.callback(self._storage.stop)

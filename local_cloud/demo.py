@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local_cloud.airflow import LocalAirflow
+from local_cloud.s3 import ObjectStorage
 
 DAG = "fruits_ingestion"
 DONE = ("success", "failed")
@@ -35,11 +36,11 @@ components = read("components").to_pandas()"""
 class Demo:
     """One run of the DAG, followed in a terminal.
 
-    *lake* is the folder behind the lake's bucket: what the steps write there is watched directly.
+    What the steps write into *storage* is watched directly, in the folder behind the lake's bucket.
     """
 
     airflow: LocalAirflow
-    lake: Path
+    storage: ObjectStorage
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     _states: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, float] = field(default_factory=dict)
@@ -49,7 +50,8 @@ class Demo:
     def run(self, conf: Mapping[str, Any], poll: float = 1.0) -> bool:
         """Trigger the DAG with *conf*, follow it to its end, and say whether it succeeded.
 
-        Raises AirflowError, with the log, if one of Airflow's processes ends before the run does.
+        Raises AirflowError, with the log, if one of Airflow's processes ends before the run does,
+        and RuntimeError if S3 does.
         """
         run = self._trigger(conf)
         run_id = run["dag_run_id"]
@@ -58,6 +60,7 @@ class Demo:
         while run["state"] not in DONE:
             time.sleep(poll)
             self.airflow.check_alive()
+            self.storage.check_alive()
             self._show_changes(run_id)
             run = self._call("GET", f"dags/{DAG}/dagRuns/{run_id}")
         tasks = self._show_changes(run_id)
@@ -67,6 +70,11 @@ class Demo:
         else:
             self._show_failures(run_id, tasks)
         return bool(run["state"] == "success")
+
+    @property
+    def lake(self) -> Path:
+        """The folder behind the lake's bucket."""
+        return self.storage.folder / LAKE.removeprefix("s3://")
 
     def wait_for_dag(self) -> None:
         """Return once Airflow has parsed the DAG; RuntimeError with its import error otherwise."""

@@ -71,8 +71,7 @@ class ObjectStorage:
             # Their answers would be taken for ours.
             raise RuntimeError(f"The local S3 cannot have port {self.port}: it is in use")
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = self.folder.parent / f"{self.folder.name}.rclone.log"
-        with log.open("wb") as output:
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._command(),
                 stdout=output,
@@ -81,11 +80,17 @@ class ObjectStorage:
                 env=self._environment,
             )
         try:
-            self._wait_until_it_answers(log)
+            self._wait_until_it_answers()
         except BaseException:  # an interruption, too, must leave no process
             self.stop()
             raise
         return self
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError, with rclone's log, if the server ended that nobody stopped."""
+        if self._process and self._process.poll() is not None:
+            tail = self._log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"The local S3 ended with {self._process.returncode}:\n{tail}")
 
     def stop(self) -> None:
         """End the server; what it served stays in the folder."""
@@ -110,6 +115,10 @@ class ObjectStorage:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def _log(self) -> Path:
+        return self.folder.parent / f"{self.folder.name}.rclone.log"
+
     def _command(self) -> list[str]:
         return [
             rclone(),
@@ -123,7 +132,7 @@ class ObjectStorage:
             str(self.folder),
         ]
 
-    def _wait_until_it_answers(self, log: Path) -> None:
+    def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_PATIENCE
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -131,7 +140,8 @@ class ObjectStorage:
             if answers(self.endpoint_url):
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"The local S3 did not start on port {self.port}: {log.read_text()}")
+        told = self._log.read_text()
+        raise RuntimeError(f"The local S3 did not start on port {self.port}: {told}")
 
 
 def rclone() -> str:

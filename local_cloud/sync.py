@@ -29,7 +29,7 @@ def mirror(source: Path, uri: str, buckets: Path) -> Mirrored:
     if not any(path.is_file() for path in source.rglob("*")):
         raise ValueError(f"{source} holds no file: mirroring it would delete everything at {uri}")
     target = _target(uri, buckets)
-    command = [rclone(), "sync", str(source), str(target), "--copy-links", "--config="]
+    command = [rclone(), "sync", str(source.absolute()), str(target), "--copy-links", "--config="]
     # The last line of the log carries the totals; nothing is printed on the way.
     reporting = ["--use-json-log", "--stats=1h", "--stats-log-level=NOTICE"]
     done = subprocess.run([*command, *reporting], capture_output=True, text=True, check=False)

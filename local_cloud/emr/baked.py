@@ -7,20 +7,38 @@ runs the endpoint has what the jobs need; each node says so beside its instance.
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+SHOWN = 5
 LOCKS = Path(__file__).resolve().parents[2] / "bootstrap" / "node"
 
 
-@cache
 def python_locks() -> tuple[str, ...]:
     """Return the SHA-256 of each requirements*.txt of the nodes that this Python meets exactly."""
-    locks = sorted(LOCKS.glob("requirements*.txt"))
-    return tuple(_sha256(lock) for lock in locks if not differences(lock))
+    return tuple(_sha256(lock) for lock in _locks() if not differences(lock))
+
+
+def what_lacks() -> str:
+    """Return what this Python lacks of the lock that it meets best, and the way out; else "".
+
+    Whoever changed a package in it reads this where its nodes cannot be prepared.
+    """
+    lacking = min((differences(lock) for lock in _locks()), key=len)
+    if not lacking:
+        return ""
+    told = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
+    return (
+        f"{sys.executable} has other packages than the nodes' lock: {told}. Give it back what the "
+        "project pins (rm .venv/.ready; make setup), then start the cloud again.\n"
+    )
+
+
+def _locks() -> list[Path]:
+    return sorted(LOCKS.glob("requirements*.txt"))
 
 
 def differences(lock: Path) -> list[str]:

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -52,8 +53,12 @@ class ControlPlane:
         """Take in a new cluster and begin its life."""
         with self.lock:
             self._clusters[cluster.id] = cluster
-            self._journal_changes(None, cluster)
-            self.send(cluster.id, events.Created())
+            try:
+                self._journal_changes(None, cluster)
+                self.send(cluster.id, events.Created())
+            except BaseException:  # a full disk: nobody is told of it, and nothing would begin
+                del self._clusters[cluster.id]
+                raise
 
     def send(self, cluster_id: str, event: events.Event) -> None:
         """Let *event* happen to a cluster: save what it became, then begin the effects."""
@@ -132,9 +137,13 @@ class ControlPlane:
                 try:
                     self._look_at(cluster)
                 except Exception:  # noqa: BLE001  (one cluster's trouble must not stop the watch)
-                    self._site.journal.write(
-                        "note", problem="watch", cluster=cluster.id, message=traceback.format_exc()
-                    )
+                    with suppress(OSError):  # nor may a full disk
+                        self._site.journal.write(
+                            "note",
+                            problem="watch",
+                            cluster=cluster.id,
+                            message=traceback.format_exc(),
+                        )
 
     def _look_at(self, cluster: Cluster) -> None:
         deadline = machine.idle_deadline(cluster)

@@ -17,7 +17,7 @@ from local_cloud.emr.site import Site
 
 _LAST_LOGS = 5.0  # seconds for the threads of ended steps to bring their logs, at the very end
 _CAPACITY_INTERVAL = 0.2  # seconds between two looks for machines that could not be had
-_RELEASE_PAUSE = 2.0  # seconds before a release that failed is begun again
+_PAUSE = 2.0  # seconds before a release that failed is begun, or a failure is told, once more
 INTERRUPT_GRACE = 5.0  # seconds between SEND_INTERRUPT's SIGTERM and SIGKILL
 
 Send = Callable[[str, events.Event], object]
@@ -56,10 +56,21 @@ class Effects:
         except Exception as error:  # noqa: BLE001  (an effect that vanished would hang its cluster)
             self._note(cluster)
             if isinstance(effect, events.Release):
-                time.sleep(_RELEASE_PAUSE)
-                self._send(cluster.id, events.ReleaseFailed())
+                time.sleep(_PAUSE)
+                self._tell(cluster, events.ReleaseFailed())
             else:
-                self._send(cluster.id, events.EndpointFailed(f"{type(error).__name__}: {error}"))
+                failed = events.EndpointFailed(f"{type(error).__name__}: {error}")
+                self._tell(cluster, failed)
+
+    def _tell(self, cluster: Cluster, failure: events.Event) -> None:
+        """Send *failure*, again and again while a full disk lets nothing be saved."""
+        while True:
+            try:
+                self._send(cluster.id, failure)
+            except OSError:
+                time.sleep(_PAUSE)
+            else:
+                return
 
     def _note(self, cluster: Cluster) -> None:
         """Write down the exception that is handled, unless the disk is full."""

@@ -24,17 +24,23 @@ class Journal:
         self.path = folder / NAME
         self._clock = clock
         self._lock = threading.Lock()
+        self._is_torn = False
         folder.mkdir(parents=True, exist_ok=True)
         self._close_torn_line()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one entry with the time, in seconds since the epoch."""
         line = json.dumps({"time": self._clock(), "kind": kind, **fields}, default=str)
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with self._lock:
+            if self._is_torn:
+                self._close_torn_line()
+            self._is_torn = True
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            self._is_torn = False
 
     def _close_torn_line(self) -> None:
-        """End a line that a killed endpoint left half written, lest the next entry joins it."""
+        """End a line that was left half written (killed, full disk), lest the next one joins it."""
         if self.path.exists() and (content := self.path.read_bytes()) and content[-1:] != b"\n":
             with self.path.open("ab") as file:
                 file.write(b"\n")

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from local_cloud.emr.baked import python_locks
+from local_cloud.emr.baked import python_locks, what_lacks
 from local_cloud.emr.model import Cluster, Instance
 
 CLUSTER_MARK = "EMR_CLUSTER_ID"
@@ -88,6 +88,8 @@ class Node:
         (self.folder / "instance.json").write_text(json.dumps(info, indent=2))
         # As a custom image would: install_python_env.sh has nothing to do here.
         (self.folder / "python-locks").write_text("".join(f"{lock}\n" for lock in python_locks()))
+        # For that script to say where it cannot go on.
+        (self.folder / "python-lacks").write_text(what_lacks())
 
     def environment(self, services: dict[str, str]) -> dict[str, str]:
         """Return the environment of the node's processes; *services* says where S3 and EMR are."""

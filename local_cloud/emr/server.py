@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -95,7 +96,7 @@ class EmrEndpoint:
         except Exception as error:
             log.exception("The EMR endpoint failed in %s", entry["action"])
             return self._refuse(entry, EmrError(f"{type(error).__name__}: {error}"), agent)
-        self.journal.write("call", **entry, agent=agent, answer=answer)
+        self._note(entry, agent, answer=answer)
         return Response(200, content)
 
     def _carry_out(
@@ -110,8 +111,13 @@ class EmrEndpoint:
 
     def _refuse(self, entry: dict[str, Any], error: EmrError, agent: str | None) -> Response:
         told = {"code": error.code, "message": error.message}
-        self.journal.write("call", **entry, agent=agent, error=told)
+        self._note(entry, agent, error=told)
         return Response(error.status, protocol.error_body(error))
+
+    def _note(self, entry: Mapping[str, Any], agent: str | None, **told: Any) -> None:
+        """Write the call down, unless the disk is full: whoever called is answered all the same."""
+        with suppress(OSError):
+            self.journal.write("call", **entry, agent=agent, **told)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -80,7 +80,7 @@ def step() -> Callable[..., dict[str, Any]]:
 def wait_for() -> WaitFor:
     """Return a function that asks until the answer is true, and returns it."""
 
-    def wait(question: Callable[[], Any], seconds: float = 20) -> Any:
+    def wait(question: Callable[[], Any], seconds: float = 60) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if answer := question():
@@ -95,7 +95,7 @@ def wait_for() -> WaitFor:
 def cluster_in(emr: Any, wait_for: WaitFor) -> Callable[..., dict[str, Any]]:
     """Return a function that waits for a cluster's state and returns the cluster."""
 
-    def wait(cluster_id: str, *states: str, seconds: float = 20) -> dict[str, Any]:
+    def wait(cluster_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:
             cluster: dict[str, Any] = emr.describe_cluster(ClusterId=cluster_id)["Cluster"]
             return cluster if cluster["Status"]["State"] in states else None
@@ -117,12 +117,12 @@ def ready(emr: Any, job_flow: JobFlow, cluster_in: Callable[..., Any]) -> str:
 def step_in(emr: Any, wait_for: WaitFor) -> Callable[..., dict[str, Any]]:
     """Return a function that waits for a step's state and returns the step."""
 
-    def wait(cluster_id: str, step_id: str, *states: str, seconds: float = 20) -> dict[str, Any]:
+    def wait(cluster_id: str, step_id: str, *states: str) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:
             found: dict[str, Any] = emr.describe_step(ClusterId=cluster_id, StepId=step_id)["Step"]
             return found if found["Status"]["State"] in states else None
 
-        return wait_for(reached, seconds)
+        return wait_for(reached)
 
     return wait
 

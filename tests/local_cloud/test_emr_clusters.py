@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import boto3
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 
 from local_cloud.cloud import LocalCloud
 from local_cloud.emr import control, journal, logs, processes
@@ -125,6 +127,28 @@ def test_shutdown_does_not_end_a_protected_cluster(
     assert noted[0]["ignored"] is True
     again = add(emr, cluster_id, step("true"))[0]
     step_in(cluster_id, again, "COMPLETED")
+
+
+def test_a_full_disk_is_survived(
+    cloud: LocalCloud, emr: Any, ready: str, job_flow: Any, cluster_in: Any
+) -> None:
+    """Once there is room again, what was asked for meanwhile happens; what was refused is gone."""
+    site = cloud.emr.plane._site
+    (node,) = site.nodes(cloud.emr.plane.cluster(ready, "eu-west-3"))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(site.store), "save", full)
+        patch.setattr(type(site.journal), "write", full)
+        node.shutdown_request.touch()
+        with pytest.raises(ClientError):
+            emr.run_job_flow(**job_flow())
+        time.sleep(5 * control.LOOK_INTERVAL)
+
+    cluster_in(ready, "TERMINATED", "TERMINATED_WITH_ERRORS")
+    assert [one["Id"] for one in emr.list_clusters()["Clusters"]] == [ready]
 
 
 def test_shutdown_takes_only_what_it_can_do(

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from local_cloud import background
+from local_cloud.cloud import environment_file
 from local_cloud.emr import journal, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from local_cloud.lock import holder
@@ -32,9 +33,9 @@ def serve(
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        background.environment_file(tmp_path).unlink(missing_ok=True)
+        environment_file(tmp_path).unlink(missing_ok=True)
         started.append(subprocess.Popen([*SERVE, "--folder", str(tmp_path)]))
-        wait_for(background.environment_file(tmp_path).exists)
+        wait_for(environment_file(tmp_path).exists)
         for name, value in background.environment_of(tmp_path).items():
             monkeypatch.setenv(name, value)
         return started[-1]

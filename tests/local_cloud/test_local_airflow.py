@@ -135,6 +135,20 @@ def test_database_that_does_not_come_is_said_so(
         LocalAirflow(tmp_path / "home", tmp_path, {}).start()
 
 
+def test_a_port_that_somebody_has_is_refused(
+    tmp_path: Path, airflow: LocalAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another Airflow's answers would be taken for ours: docker-compose has the same port."""
+    monkeypatch.setattr(LocalAirflow, "_healthy", lambda _: True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        with pytest.raises(AirflowError, match=f"Port {port} is in use"):
+            LocalAirflow(tmp_path / "home", tmp_path, {}, port).start()
+
+
 def test_only_a_process_that_nobody_killed_is_missed(airflow: LocalAirflow, wait_for: Any) -> None:
     """A process that ended by itself is an error, with its log; one that was killed is none."""
     with airflow:

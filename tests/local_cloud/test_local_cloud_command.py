@@ -16,7 +16,8 @@ from PIL import Image
 
 from local_cloud import airflow as local_airflow
 from local_cloud import background
-from local_cloud.cloud import FOLDER_MARK, LocalCloud
+from local_cloud.cloud import FOLDER_MARK, LocalCloud, environment_file
+from local_cloud.emr import baked
 from local_cloud.lock import FolderInUseError
 from local_cloud.samples import SIZE, draw_samples
 from local_cloud.sync import mirror
@@ -86,7 +87,7 @@ def test_run_ends_cleanly_when_interrupted(
     assert left_over(folder)
     running.send_signal(number)
 
-    assert running.wait(timeout=20) == 128 + number
+    assert running.wait(timeout=60) == 128 + number
     assert not left_over(folder)
 
 
@@ -102,14 +103,14 @@ def test_nohup_is_heard(folder: Path, wait_for: Any) -> None:
     serving.send_signal(signal.SIGTERM)
 
     assert went_on
-    assert serving.wait(timeout=20) == 0
+    assert serving.wait(timeout=60) == 0
     assert not left_over(folder)
 
 
 def test_demo_ends_cleanly_however_often_interrupted(folder: Path, wait_for: Any) -> None:
     """A closed terminal may tell again: no later signal stops what ends in order, to the last."""
     running = demonstrating(folder)
-    wait_for((folder / "demo-airflow" / "triggerer.log").exists, 120)
+    wait_for((folder / "demo-airflow" / "triggerer.log").exists, 240)
 
     def again() -> bool:
         running.send_signal(signal.SIGHUP)
@@ -182,7 +183,7 @@ def test_up_that_is_interrupted_leaves_nothing(
     wait_for(lambda: left_over(folder))
     starting.send_signal(number)
 
-    assert starting.wait(timeout=20) == 130
+    assert starting.wait(timeout=60) == 130
     assert not left_over(folder)
     assert local_cloud("status", "--folder", folder).returncode == 1
 
@@ -236,6 +237,75 @@ def test_stopped_cloud_keeps_its_objects_and_ports(folder: Path) -> None:
     with LocalCloud(folder) as second:
         assert second.environment() == before
         assert (second.storage.folder / "fruits-images" / "a.jpg").read_bytes() == b"x"
+
+
+def test_a_cloud_that_is_no_up_says_so(cloud: LocalCloud) -> None:
+    """A demo's or a batch's ends with it: a shell is told to wait, not to start another."""
+    told = local_cloud("environment", "--folder", cloud.folder)
+
+    assert (told.returncode, f"process {os.getpid()}" in told.stderr) == (2, True)
+    assert "wait for it" in told.stderr
+
+
+def test_what_a_killed_cloud_told_is_forgotten(folder: Path) -> None:
+    """Its ports may be another's by now."""
+    folder.mkdir()
+    environment_file(folder).write_text("{}")
+
+    with LocalCloud(folder):
+        assert not environment_file(folder).exists()
+
+
+def test_an_s3_that_ended_is_missed(cloud: LocalCloud, wait_for: Any) -> None:
+    """Its log says why; without a look every task would ask a closed port."""
+
+    def missed() -> str:
+        try:
+            cloud.storage.check_alive()
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    before = missed()
+    os.kill(cloud.storage.pid, signal.SIGKILL)
+
+    assert before == ""
+    assert wait_for(missed).startswith("The local S3 ended with -9")
+
+
+def test_what_the_machine_refuses_is_said_in_one_line(tmp_path: Path) -> None:
+    """A folder that is a file, as on a full or closed disk: no traceback."""
+    (tmp_path / "file").touch()
+
+    done = local_cloud("serve", "--folder", tmp_path / "file" / "var")
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("local_cloud: ")
+
+
+def test_a_folder_may_have_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no name of a remote storage, for which rclone would take it."""
+    source = tmp_path / "harvest:2026" / "Apple"
+    source.mkdir(parents=True)
+    (source / "1.jpg").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+
+    done = mirror(Path("harvest:2026"), "s3://fruits-images/harvest/", tmp_path / "buckets")
+
+    assert done.copied == 1
+
+
+def test_changed_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the locks, the one that is met best; with the way out."""
+    pins = "".join(f"package-{number}==1.0\n" for number in range(7))
+    (tmp_path / "requirements.txt").write_text("numpy==0.1 \\\n    --hash=sha256:0\n")
+    (tmp_path / "requirements-other.txt").write_text(pins)
+    monkeypatch.setattr(baked, "LOCKS", tmp_path)
+
+    assert baked.python_locks() == ()
+    assert "numpy ==0.1 (here: " in baked.what_lacks()
+    assert "make setup" in baked.what_lacks()
+    assert "package-0" not in baked.what_lacks()
 
 
 def test_sync_copies_and_deletes(folder: Path, tmp_path: Path) -> None:
