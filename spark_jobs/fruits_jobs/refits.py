@@ -44,9 +44,9 @@ def decide(
         return _fitted("these features have no version yet", statistics, wish, scaler)
     if len(current.basis.mean) != statistics.width:
         return _fitted("the features have another length", statistics, wish, scaler)
-    if policy == "always":
-        return _fitted("refit is set to always", statistics, wish, scaler)
     try:
+        if policy == "always":
+            return _fitted("refit is set to always", statistics, wish, scaler)
         captured = current.basis.captured(statistics)
     except CannotFit as nothing:
         return Decision(f"nothing can be fitted: {nothing}", current.basis, None, kept=current)

@@ -115,10 +115,7 @@ def assert_same_projections(found: np.ndarray, expected: np.ndarray, eigenvalues
 @given(days=st.lists(DAYS, min_size=1, max_size=4))
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_image_has_its_components_day_after_day(spark, storage, days):
-    """Under auto, kept or fitted: one projection per image, and the target is met on all of them.
-
-    A kept version reads no row that it has read before, except small files'.
-    """
+    """Under auto, kept or fitted: a projection for each image, and the target is met on all."""
     table = FeatureTable(f"table-{next(NUMBERS)}")
     table.add(np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32))
     day(spark, table)
@@ -236,6 +233,19 @@ def test_never_keeps_whatever_comes(spark, table):
     assert (result["fitted"], result["reason"]) == (False, "refit is set to never")
     assert result["explained_variance_kept"] < 0.9
     assert len(table.components) == 200
+
+
+@pytest.mark.parametrize("refit", ["auto", "always", "never"])
+def test_a_version_is_kept_where_nothing_can_be_fitted(spark, table, refit):
+    """A single image that is left has its components, whatever was asked for."""
+    table.add(correlated(100, 1))
+    first = day(spark, table)
+    table.remove(keep=np.arange(100) == 0)
+
+    result = day(spark, table, *TARGET, "--refit", refit)
+
+    assert (result["fitted"], result["model_version"]) == (False, first["model_version"])
+    assert result["reason"].startswith("nothing can be fitted")
 
 
 def test_a_fixed_k_is_kept_while_a_new_basis_would_hardly_be_better(spark, table):
