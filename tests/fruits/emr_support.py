@@ -72,7 +72,7 @@ def cluster_state(emr: Any, cluster_id: str) -> str:
     return str(emr.describe_cluster(ClusterId=cluster_id)["Cluster"]["Status"]["State"])
 
 
-def until(question: Callable[[], bool], seconds: float = 20) -> None:
+def until(question: Callable[[], bool], seconds: float = 60) -> None:
     """Ask until the answer is yes."""
     deadline = time.monotonic() + seconds
     while not question():

@@ -336,6 +336,12 @@ def test_the_diff_equals_a_brute_force_one(objects, rows, max_images) -> None:
     assert {(r["image_key"], r["etag"], r["reason"]) for r in found_removed} == removed
     assert len(found_removed) == len(removed)
     assert counts.listed == len(objects) == counts.unchanged + counts.added + counts.deferred
+    assert (counts.added, counts.deferred) == (len(added), len(deferred))
+    reasons = [reason for _, _, reason in removed]
+    assert (counts.replaced, counts.deleted) == (
+        reasons.count("replaced"),
+        reasons.count("deleted"),
+    )
 
 
 sizes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**12)), max_size=12)

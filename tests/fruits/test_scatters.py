@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from pyiceberg.catalog import Catalog
 
 from fruits.charts import scatter_chart
 from fruits.commits import commit_features
 from fruits.component_commits import commit_components
 from fruits.scatters import (
-    FILES_READ,
     LABELS,
     OTHERS,
     POINTS,
@@ -83,8 +83,10 @@ def test_one_component_is_a_line(catalog: Catalog) -> None:
     assert scatter_chart(scatter) is not None
 
 
-def test_what_is_read_and_drawn_is_bounded(catalog: Catalog, tmp_path: Path) -> None:
-    """Of many row groups a few are read, of many rows 1,500 points are kept."""
+def test_what_is_read_and_drawn_is_bounded(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many row groups a few are read, of many rows a bounded number of points is kept."""
     many = [f"Apple/{n}.jpg" for n in range(400)] + [f"Kiwi/{n}.jpg" for n in range(2000)]
     published("b", tmp_path, added=[listed_image(key) for key in sorted(many)])
     version = commit_sensed(catalog)
@@ -93,9 +95,13 @@ def test_what_is_read_and_drawn_is_bounded(catalog: Catalog, tmp_path: Path) -> 
 
     assert scatter is not None
     assert scatter.n_images == 2400
-    # The support's files have row groups of 50.
-    assert len(scatter.points) <= min(POINTS, FILES_READ * ROW_GROUPS_READ * 50)
+    # The support makes two files with row groups of 50.
+    assert len(scatter.points) == 2 * ROW_GROUPS_READ * 50 < POINTS
     assert scatter.labels == ("Apple", "Kiwi")
+    monkeypatch.setattr("fruits.scatters.POINTS", 100)
+    fewer = sample_components(catalog, version)
+    assert fewer is not None
+    assert len(fewer.points) == 100
 
 
 def test_a_version_without_components_has_no_sample(catalog: Catalog) -> None:

@@ -227,7 +227,7 @@ def test_seeded_features_are_sane(network):
 
 
 def test_seeded_weights_are_the_same_again_and_are_kept(network, tmp_path):
-    """A second folder gets the same bytes; an existing file is not touched."""
+    """A second folder gets the same weights; an existing file is not touched."""
     again = tmp_path / "MobileNetV2-seeded.weights.h5"
 
     write_seeded_weights("MobileNetV2", again)
