@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.jobs import LAKE, Job
 from benchmarks.running import ContenderFailed, Contestant, run, say
 from benchmarks.workloads import Workload, bomb, copies, enlarged, put, put_network
+from fruits.job_package import package_hash
 from fruits.staging import LITERT_SUFFIX
 from fruits.weights import Weights, export_network, resolve_weights
 from local_cloud.s3 import ObjectStorage
@@ -52,8 +53,12 @@ class Size:
 
 
 def exported(weights: Weights) -> Path:
-    """Return the network of *weights*, exported once: a .tflite, with the .onnx beside it."""
-    path = CACHE / "networks" / f"benchmark-{weights.sha256[:12]}{LITERT_SUFFIX}"
+    """Return the network of *weights*, exported once by each version of the jobs' code.
+
+    It is a .tflite, with the .onnx beside it.
+    """
+    name = f"benchmark-{weights.sha256[:12]}-{package_hash()[:12]}{LITERT_SUFFIX}"
+    path = CACHE / "networks" / name
     if not path.exists():
         export_network(weights, path.with_suffix(".onnx"), path)
     return path.resolve()

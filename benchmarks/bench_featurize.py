@@ -39,12 +39,10 @@ def main() -> None:
     """Run the scenarios that are asked for; write JSON and Markdown as each contender ends."""
     arguments = _parser().parse_args()
     size = QUICK if arguments.quick else FULL
-    if arguments.repeat:
-        size = size.repeated(arguments.repeat)
     about = machine() | {"peers": peers_versions(arguments.peers_python)}
     results = Results(arguments.output, {"machine": about, "size": vars(size), "scenarios": {}})
     with (
-        tempfile.TemporaryDirectory(prefix="fruits-bench-", dir=arguments.folder) as name,
+        tempfile.TemporaryDirectory(prefix="fruits-bench-") as name,
         storage(Path(name)) as s3,
     ):
         bench = Bench(
@@ -98,11 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenarios", nargs="+", choices=SCENARIOS)
     parser.add_argument("--quick", action="store_true", help="few images, once each")
-    parser.add_argument("--repeat", type=int, help="repetitions of each contender")
     parser.add_argument("--images", required=True, help="folder of label folders")
     parser.add_argument("--weights", default="auto", help="file.h5, imagenet, seeded or auto")
     parser.add_argument("--peers-python", type=Path, default=Path(".venv-bench/bin/python"))
-    parser.add_argument("--folder", help="where the local S3 keeps its objects (default: /tmp)")
     parser.add_argument("--output", type=Path, default=Path("var/bench/step.json"))
     return parser
 

@@ -1,10 +1,10 @@
 """How long the page in Airflow takes over a lake of many batches: `make bench-page`.
 
 What is timed is everything that the API server does for a request: reading `runs`, the ledger,
-the model, the last sensing, findings and EMR, and rendering. The lake lies behind a real S3
-(rclone) and a real EMR endpoint on this machine; the page's memory of a few seconds is off. Timed
-are requests of which the server remembers nothing, and requests after which nothing has changed.
-On AWS a round trip takes longer: how many there are is printed.
+the model, the last sensing, findings, the watchdog's last look and EMR, and rendering. The lake
+lies behind a real S3 (rclone) and a real EMR endpoint on this machine; the page's memory of a few
+seconds is off. Timed are requests of which the server remembers nothing, and requests after which
+nothing has changed. On AWS a round trip takes longer: how many there are is printed.
 """
 
 from __future__ import annotations

@@ -70,12 +70,11 @@ class Figure:
 
 
 class ContenderFailed(RuntimeError):  # noqa: N818
-    """A contender ended with an error, or left images out; *log* has its output."""
+    """A contender ended with an error, or left images out: the end of its log says how."""
 
     def __init__(self, name: str, log: Path, why: str = "it did not end well") -> None:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         super().__init__(f"{name} failed: {why}; {log} ends so:\n{tail}")
-        self.name, self.log = name, log
 
 
 class StorageGone(RuntimeError):  # noqa: N818
@@ -83,7 +82,6 @@ class StorageGone(RuntimeError):  # noqa: N818
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the local S3 ended while {name} ran: somebody ended it")
-        self.name = name
 
 
 def run(contestant: Contestant, job: Job, folder: Path) -> Figure:

@@ -29,7 +29,7 @@ sense_changes ─► commit_removals ─► any_to_process ─► stage_jobs
   the month above `FRUITS_MONTH_CAP_MONEY`: `reserve_cluster` fails with the arithmetic.
 * **What did it cost?** `terminate_cluster` writes it to the ledger in the lake, `report` a row to
   the table `runs`, and the batch's report to the lake: its button on the task opens it, and the
-  page *Fruits!* in Airflow's menu lists them all.
+  page *Fruits!* in Airflow's menu lists the last twenty.
 * **Stopped it?** A run that is marked *failed* is red; one that is marked *success* while a task
   runs stays green, and its report says that not all was committed. The next run takes the rest.
 * **Who ends the cluster?** `terminate_cluster`, also after a failure and after *mark failed* or

@@ -1,8 +1,9 @@
 """What was removed is gone for good a week later: looked at every night.
 
 `fruits_ingestion` takes the rows of a deleted image out of the tables; their older snapshots, and
-manifests, logs and reports still have it. Once they are older than `FRUITS_RETENTION_DAYS` (7),
-snapshots expire, and every file that no snapshot needs is deleted. So an image that is deleted from
+manifests, logs and reports still have it. `FRUITS_RETENTION_DAYS` (7) after they ceased to be what
+the tables are, snapshots expire, and every file that no snapshot needs is deleted; the others go at
+that age. So an image that is deleted from
 the bucket is nowhere in the lake after nine days: one until its rows go, seven, and one more.
 
 A receipt in `erasures/` in the lake says what went; it names no image. *At once:*

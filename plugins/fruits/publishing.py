@@ -3,7 +3,8 @@
     python -m fruits.publishing
 
 Wheels, jobs, scripts, weights, the exported network, and the code for a machine that runs Airflow,
-each under a name that holds the hash of its content. A run uploads what is missing of them by
+each under a name that holds the hash of its content, or of the lock, the weights and the jobs that
+it was made from. A run uploads what is missing of them by
 itself, but the wheels, which need a package index; doing all of it here means that the first run
 waits for nothing.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StagedJobs:
-    """URIs of what a cluster runs; each name holds its content's hash, so it never changes."""
+    """URIs of what a cluster runs; each name holds a hash of what it is of, and never changes."""
 
     featurize: str
     pca: str

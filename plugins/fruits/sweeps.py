@@ -2,9 +2,9 @@
 
     python -m fruits.sweeps
 
-Snapshots older than the retention expire, and every file that no snapshot needs is deleted, with
-the lists, logs and reports that name images and are as old. The DAG `fruits_retention` does it each
-day. Files that are younger stay: a run may be about to commit them.
+Snapshots expire a retention after they ceased to be what their table is, and every file that no
+snapshot needs is deleted, with the lists, logs and reports that name images and are as old. The DAG
+`fruits_retention` does it each day. Files that are younger stay: a run may be about to commit them.
 """
 
 from __future__ import annotations
