@@ -82,7 +82,7 @@ def _page(fill: Any, settings: Settings) -> str:
     ensure_tables(open_catalog())
     fill(settings)
     data = _aged(Reader(settings).read())
-    shown = {"data": data, "settings": settings, "dag_id": "fruits_ingestion"}
+    shown = {"data": data, "settings": settings, "dag_id": INGESTION, "off": Reading({})}
     return render_template("page.html.jinja", shown | {"nonce": "screenshot"})
 
 

@@ -47,10 +47,10 @@ def read(settings: Settings) -> Readings:
     return Reader(settings, kept_seconds=0).read()
 
 
-def html(readings: Readings, settings: Settings) -> str:
-    """Return the page."""
+def html(readings: Readings, settings: Settings, off: Reading[dict[str, str]] | None = None) -> str:
+    """Return the page; *off* has the DAGs that are switched off."""
     values = {"data": readings, "settings": settings, "dag_id": "fruits_ingestion", "nonce": "n"}
-    return render_template("page.html.jinja", values)
+    return render_template("page.html.jinja", values | {"off": off or Reading({})})
 
 
 @pytest.fixture
@@ -405,6 +405,19 @@ def test_what_could_not_be_ended_is_not_among_what_was(empty: Settings) -> None:
     )
 
     assert [one.cluster_id for one in read(empty).findings.value or ()] == ["j-2"]
+
+
+def test_a_dag_that_is_off_is_told(empty: Settings) -> None:
+    """Nobody is told of what does not run; what is not known is no alarm."""
+    readings = read(empty)
+
+    told = html(readings, empty, Reading({"fruits_ingestion": "Photographs wait."}))
+    unknown = html(readings, empty, Reading(None, "OperationalError"))
+
+    assert "fruits_ingestion is switched off.</strong> Photographs wait." in told
+    assert "switched off" not in html(readings, empty)
+    assert "Whether the DAGs are switched on cannot be read now (OperationalError)" in unknown
+    assert "is switched off" not in unknown
 
 
 def test_findings_that_cannot_be_read_are_a_gap(empty: Settings) -> None:

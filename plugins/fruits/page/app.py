@@ -11,8 +11,10 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
 from fruits.page.access import DAG_ID, may_see, send_to_login
+from fruits.page.parts import attempt
 from fruits.page.readings import Reader
 from fruits.page.reports import Reports
+from fruits.page.switches import switched_off
 from fruits.rendering import render_template
 from fruits.settings import SettingsError, load_settings
 
@@ -51,7 +53,8 @@ def make_app() -> FastAPI:
 def page() -> Response:
     """Show what there is now."""
     reader = _reader()
-    shown = {"data": reader.read(), "settings": reader.settings, "dag_id": DAG_ID}
+    off = attempt("which DAGs are switched off", switched_off)
+    shown = {"data": reader.read(), "off": off, "settings": reader.settings, "dag_id": DAG_ID}
     return _html("page.html.jinja", shown)
 
 

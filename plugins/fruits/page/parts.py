@@ -67,7 +67,7 @@ class Part(Generic[T]):
             return gap(self._patience)
 
     def _fill(self, answer: Future[Reading[T]]) -> None:
-        answer.set_result(_attempt(self._what, self._read))
+        answer.set_result(attempt(self._what, self._read))
 
 
 def gap(seconds: float) -> Reading[T]:
@@ -75,7 +75,7 @@ def gap(seconds: float) -> Reading[T]:
     return Reading(None, f"no answer within {seconds:g} s")
 
 
-def _attempt(what: str, read: Callable[[], T]) -> Reading[T]:
+def attempt(what: str, read: Callable[[], T]) -> Reading[T]:
     """Return what *read* returns, or the kind of what went wrong: a message may name too much."""
     try:
         return Reading(read())
