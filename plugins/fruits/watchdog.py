@@ -27,7 +27,6 @@ from fruits.clusters import GENERATION_TAG, TOKEN_TAG, cap_in
 from fruits.costs import read_prices
 from fruits.descriptions import age_in, lake_of, tags_of
 from fruits.errors import FruitsError
-from fruits.leases import lease_or_why
 from fruits.lifecycle import LIVE, ask_to_end, emr_client
 from fruits.settings import Settings, SettingsError, load_guard_settings
 from fruits.verdicts import GRACE, Sighting, Verdict, judge
@@ -105,6 +104,8 @@ def _look(client: EMRClient, lake: str, problems: list[str]) -> list[Sighting]:
 
 
 def _sight(client: EMRClient, cluster_id: str, lake: str) -> Sighting | None:
+    from fruits.leases import lease_or_why
+
     answer = client.describe_cluster(ClusterId=cluster_id)
     cluster = answer["Cluster"]
     tags = tags_of(cluster)
@@ -170,6 +171,8 @@ def _without_a_run(
     An entry is written before its generation's lease: the lease of an earlier one is none of it.
     Those of a lease that cannot be read stay open.
     """
+    from fruits.leases import lease_or_why
+
     unsettled = [one for one in entries if one.spent is None and one.token not in live]
     leases = {token: lease_or_why(lake, token) for token in {one.token for one in unsettled}}
     for token, (_, unreadable) in leases.items():
