@@ -60,9 +60,9 @@ class Case:
         """Wait until EMR has carried out a call of *action* in this case."""
         self.wait_until(lambda: calls(self.lab.journal, action, self.began), 60, action)
 
-    def await_cluster(self, number: int = 1, seconds: float = 120) -> str:
-        """Wait until this case has made so many clusters; return the newest's id."""
-        self.wait_until(lambda: len(self.clusters) >= number, seconds, f"{number} clusters")
+    def await_cluster(self) -> str:
+        """Wait until this case has made a cluster; return the newest's id."""
+        self.wait_until(lambda: len(self.clusters) >= 1, 120, "a cluster")
         return self.clusters[-1].id
 
     def await_state(self, run: str, *states: str, seconds: float = 300) -> str:

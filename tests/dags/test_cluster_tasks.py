@@ -308,7 +308,7 @@ class TestAwaitCluster:
             with pytest.raises(AirflowSensorTimeout, match="30 minutes after its creation"):
                 await_ready(reserved, cluster_id, first_look=datetime.now(UTC))
 
-    def test_waiting_renews_the_lease(self, emr: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_waiting_renews_the_lease(self, emr: Any) -> None:
         """Each look writes it anew: its age is that of the last look."""
         reserved = reserve("wanted")
         cluster_id = create(reserved)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from fruits.cluster_sizing import (
@@ -124,7 +123,6 @@ def test_the_cap_in_money_holds_the_workers_down() -> None:
     assert (sizing.workers, sizing.fits) == (3, False)
 
 
-@with_settings(deadline=None)
 @given(
     speed=st.builds(Speed, st.floats(1e-6, 5000), st.floats(1, 10_000)),
     minutes=st.integers(1, 1440),

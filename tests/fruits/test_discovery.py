@@ -297,7 +297,7 @@ def object_batch(objects: Iterable[tuple[str, str, datetime]]) -> pa.RecordBatch
     return pa.RecordBatch.from_pylist(rows, OBJECTS)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects=objects, rows=rows, max_images=st.none() | st.integers(0, 4))
 def test_the_diff_equals_a_brute_force_one(objects, rows, max_images) -> None:
     """added, removed and every count equal what sets of pairs say, for any bucket and tables."""
@@ -347,7 +347,7 @@ def test_the_diff_equals_a_brute_force_one(objects, rows, max_images) -> None:
 sizes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**12)), max_size=12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     images=sizes,
     max_images=st.none() | st.integers(1, 8),

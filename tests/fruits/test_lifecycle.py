@@ -200,9 +200,7 @@ class TestEnding:
         """There is nothing to end, and nothing to fail for."""
         assert terminate_cluster(emr, "j-0123456789ABC", timeout=5, poll=POLL) is None
 
-    def test_a_refusal_is_asked_again(
-        self, cloud: LocalCloud, emr: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_refusal_is_asked_again(self, cloud: LocalCloud, emr: Any) -> None:
         """A throttled TerminateJobFlows does not end the teardown: the next look asks again."""
         cluster_id = create_cluster(REGION, request("refused"), "refused")
         refused = {"TerminateJobFlows": 2, "SetTerminationProtection": 1}

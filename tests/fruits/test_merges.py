@@ -172,9 +172,7 @@ def test_a_removal_while_files_are_merged_is_not_undone(
     assert OvertakenCatalog.other is None
 
 
-def test_a_file_of_other_rows_is_refused(
-    catalog: Catalog, many_days: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_other_rows_is_refused(catalog: Catalog, many_days: None) -> None:
     """A file that something else wrote is not made to look like one of ours."""
     table = open_table("features", catalog)
     victim, donor = data_files(table)[:2]

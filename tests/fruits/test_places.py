@@ -100,9 +100,7 @@ def test_an_empty_table_of_a_lost_catalog_is_in_nobodys_way(
     assert open_table("features", another).current_snapshot() is None
 
 
-def test_tables_of_another_lake_are_left_alone(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_of_another_lake_are_left_alone(catalog: Catalog) -> None:
     """What is rubbish there would be deleted here, and the receipt would say that it is gone."""
     boto3.client("s3").create_bucket(
         Bucket="another-lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from pyiceberg.catalog import Catalog
 
 from fruits.results import read_featurize_result
@@ -49,9 +48,7 @@ def test_without_a_result_only_the_arrivals_are_known(catalog: Catalog) -> None:
     assert (found.broken, found.broken_count) == ((), 0)
 
 
-def test_however_much_broke_a_hundred_examples_are_shown(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_however_much_broke_a_hundred_examples_are_shown(catalog: Catalog) -> None:
     """Thousands of broken images are counted, some of each reason shown, the rest left out."""
     reasons = {"truncated": 3000, "not_an_image": 40, HOSTILE: 1}
     rows = [

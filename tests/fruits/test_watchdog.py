@@ -228,7 +228,7 @@ class TestDeeds:
         assert watch(Settings())["findings"] == []
         assert not is_ending(emr, neighbour)
 
-    def test_a_cap_that_cannot_be_read_is_the_longest(self, emr: Any) -> None:
+    def test_a_cap_that_cannot_be_read_is_the_longest(self) -> None:
         """A tag that somebody garbled by hand neither ends a cluster nor frees it for ever."""
         assert cap_in({CAP_TAG: "soon"}) == cap_in({}) == LONGEST_CAP
         assert cap_in({CAP_TAG: "9999999"}) == cap_in({CAP_TAG: "9" * 15}) == LONGEST_CAP

@@ -95,7 +95,7 @@ def test_failing_bootstrap_action_ends_the_cluster(
 
 
 def test_daemon_of_a_bootstrap_action_can_shut_the_cluster_down(
-    *, emr: Any, job_flow: Any, bootstrap: Any, cluster_in: Any, tmp_path: Path, wait_for: Any
+    *, emr: Any, job_flow: Any, bootstrap: Any, cluster_in: Any, tmp_path: Path
 ) -> None:
     """`sudo shutdown -h now` from a detached process, later, ends the cluster and that process."""
     script = f"""

@@ -383,7 +383,7 @@ def test_journal_has_every_call(emr: Any, raw: Any, cloud: LocalCloud, job_flow:
 
 
 def test_answers_are_dated_by_the_endpoints_clock(
-    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_flow: Any
+    cloud: LocalCloud, tmp_path: Path, job_flow: Any
 ) -> None:
     """The Date header and a cluster's creation come from one clock: their difference is an age."""
     services = {"AWS_ENDPOINT_URL_S3": cloud.storage.endpoint_url}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,14 @@ def demonstrating(folder: Path) -> subprocess.Popen[bytes]:
     draw_samples(images)
     command = [sys.executable, "-m", "local_cloud", "demo", "--folder", str(folder), str(images)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(autouse=True)
+def _hears_a_closed_terminal() -> Iterator[None]:
+    """Let what the tests start be told of it, even if they are run with `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

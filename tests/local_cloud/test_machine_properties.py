@@ -77,7 +77,7 @@ def _cluster(concurrency: int, **fields: Any) -> Cluster:
     )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     events=st.lists(_EVENTS, max_size=40),
     concurrency=st.integers(1, 3),

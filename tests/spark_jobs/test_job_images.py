@@ -168,7 +168,7 @@ def test_what_is_no_image_says_what_it_is(data, expected):
 
 
 @given(share=st.floats(0.3, 0.95), seed=st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_truncated_photo_is_never_half_an_image(share, seed):
     """An upload that broke off is quarantined wherever it broke."""
     data = photo(seed, (200, 150))
@@ -177,7 +177,7 @@ def test_a_truncated_photo_is_never_half_an_image(share, seed):
 
 
 @given(data=st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_random_bytes_never_raise_anything_else(data):
     """Whatever a bucket holds, decoding has one kind of refusal."""
     for prefix in (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\x00", b"BM"):
@@ -203,7 +203,7 @@ def test_a_progressive_photo_without_layers_is_corrupt():
     ids=lambda save: " ".join(map(str, save.values())),
 )
 @given(position=st.integers(0, 2000), value=st.integers(0, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_damaged_photo_decodes_or_says_why(save, position, value):
     """A flipped byte gives pixels or a reason, never an unforeseen error."""
     data = bytearray(photo(5, (64, 64), **save))

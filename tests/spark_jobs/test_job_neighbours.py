@@ -16,9 +16,9 @@ from fruits_jobs.schemas import float_lists
 from fruits_jobs.statistics import Statistics
 
 
-def turning(labels: int, frames: int, seed: int = 0) -> tuple[np.ndarray, Series]:
+def turning(labels: int, frames: int) -> tuple[np.ndarray, Series]:
     """Return vectors of fruits that turn, float32[N, 8], and their series."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     angles = np.linspace(0, 2 * np.pi, frames, endpoint=False)
     centres = random.normal(size=(labels, 1, 8))
     circle = 0.3 * np.stack([np.cos(angles), np.sin(angles), *(angles * 0,) * 6], axis=1)
