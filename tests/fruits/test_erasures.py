@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
 
 from fruits import erasures, swaps, sweeps
 from fruits.commits import commit_features
@@ -283,17 +284,19 @@ def test_removals_that_begin_meanwhile_keep_their_files(
     """What they commit between the look for rubbish and its deletion is none; no row is lost."""
     delete(OTHERS[0])
     sensed(catalog, "b3")
-    commit, find = swaps._commit, erasures.find_rubbish
+    commit, find = SqlCatalog.commit_table, erasures.find_rubbish
 
     def find_what_is_not_committed_yet(*about: Any) -> Any:
         found: list[Any] = []
 
-        def commit_late(*swap: Any) -> None:
-            found[:] = found or [find(*about)]
-            commit(*swap)
+        def commit_late(*change: Any) -> Any:
+            if not found:  # its manifests are written, and nothing needs them yet
+                found.append(None)
+                found[0] = find(*about)
+            return commit(*change)
 
         with monkeypatch.context() as patch:
-            patch.setattr(swaps, "_commit", commit_late)
+            patch.setattr(SqlCatalog, "commit_table", commit_late)
             remove_rows(SETTINGS, {"remove": True, "batch": "b3"})
         if not ended:
             grant_lease(LAKE, Lease("b3", 1, minutes=30, worst_case=1, currency="USD"))
