@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 
 from fruits import erasures, swaps, sweeps
 from fruits.commits import commit_features
@@ -278,29 +277,20 @@ def test_removals_are_waited_for(
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_removals_that_begin_meanwhile_keep_their_files(
+def test_runs_that_begin_meanwhile_keep_their_files(
     catalog: Catalog, lake: Path, orchard: Image, monkeypatch: pytest.MonkeyPatch, ended: bool
 ) -> None:
     """What they commit between the look for rubbish and its deletion is none; no row is lost."""
-    delete(OTHERS[0])
+    put("Cherry/1.jpg")
     sensed(catalog, "b3")
-    commit, find = SqlCatalog.commit_table, erasures.find_rubbish
+    written, find = featurized("b3"), erasures.find_rubbish
 
     def find_what_is_not_committed_yet(*about: Any) -> Any:
-        found: list[Any] = []
-
-        def commit_late(*change: Any) -> Any:
-            if not found:  # its manifests are written, and nothing needs them yet
-                found.append(None)
-                found[0] = find(*about)
-            return commit(*change)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(SqlCatalog, "commit_table", commit_late)
-            remove_rows(SETTINGS, {"remove": True, "batch": "b3"})
+        found = find(*about)
+        commit_features(catalog, manifest_uri("b3"), written)
         if not ended:
             grant_lease(LAKE, Lease("b3", 1, minutes=30, worst_case=1, currency="USD"))
-        return found[0]
+        return found
 
     monkeypatch.setattr(erasures, "find_rubbish", find_what_is_not_committed_yet)
     if ended:
@@ -311,7 +301,7 @@ def test_removals_that_begin_meanwhile_keep_their_files(
         end_lease(LAKE, "b3")
     monkeypatch.undo()
 
-    assert set(keys(catalog, "features")) == {*OTHERS[1:]}
+    assert set(keys(catalog, "features")) == {*OTHERS, "Cherry/1.jpg"}
     erase(SETTINGS, [KEY])
     assert search(lake, orchard) == set()
 
