@@ -21,7 +21,7 @@ from local_cloud.airflow import PARSED_ONCE, LocalAirflow, end_left_over
 from local_cloud.cloud import FOLDER_MARK, LocalCloud, environment_file
 from local_cloud.demo import Demo
 from local_cloud.emr.spark import submit_arguments
-from local_cloud.lock import FolderInUseError, holder
+from local_cloud.lock import holder
 from local_cloud.s3 import LOOPBACK
 from local_cloud.samples import draw_samples
 from local_cloud.sync import mirror
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
-    except (FolderInUseError, ValueError, RuntimeError, OSError, OverflowError) as error:
+    except (ValueError, RuntimeError, OSError, OverflowError) as error:
         print(f"local_cloud: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:

@@ -84,7 +84,7 @@ def run_job_flow_request(
         "Applications": [{"Name": "Spark"}],
         "LogUri": f"{settings.lake}/logs/",
         "MonitoringConfiguration": {
-            "S3LoggingConfiguration": {"LogTypeUploadPolicy": dict(KEEP_NO_LOGS)}
+            "S3LoggingConfiguration": {"LogTypeUploadPolicy": KEEP_NO_LOGS}
         },
         "ServiceRole": settings.service_role,
         "JobFlowRole": settings.instance_profile,
