@@ -58,18 +58,26 @@ class LocalAirflow:
     """An Airflow whose DAGs and plugins are those of the repository at *root*.
 
     Metadata, logs and the generated secrets live under *folder*, so that runs survive a restart.
-    *environment* is what its tasks need to find S3 and EMR. Anyone on this machine is an admin:
-    it listens on 127.0.0.1 alone.
+    *environment* is what its tasks need to find S3 and EMR; *local_settings* is the module that all
+    its processes import as ``airflow_local_settings``. Anyone on this machine is an admin: it
+    listens on 127.0.0.1 alone.
     """
 
     def __init__(
-        self, folder: Path, root: Path, environment: dict[str, str], port: int = 0
+        self,
+        folder: Path,
+        root: Path,
+        environment: dict[str, str],
+        port: int = 0,
+        *,
+        local_settings: Path = LOCAL_SETTINGS,
     ) -> None:
         self.folder = folder.resolve()
         self.root = root.resolve()
         self._any_port = not port
         self.port = port or free_port()
         self._extra = environment
+        self._local_settings = local_settings
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -103,7 +111,7 @@ class LocalAirflow:
         end_left_over(self.folder)
         config = self.folder / "config"
         config.mkdir(parents=True, exist_ok=True)
-        shutil.copy(LOCAL_SETTINGS, config)
+        shutil.copy(self._local_settings, config / LOCAL_SETTINGS.name)
         self._migrate()
         if self._any_port and is_taken(self.port):
             self.port = free_port()  # somebody was faster

@@ -67,6 +67,11 @@ class AirflowRuns:
         self._call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
         return self.follow(run.dag_id, run.id)
 
+    def next_by_schedule(self, *dag_ids: str) -> list[datetime]:
+        """Return when the next run of each DAG begins by its schedule."""
+        dags = [self._call("GET", f"dags/{dag_id}") for dag_id in dag_ids]
+        return [datetime.fromisoformat(dag["next_dagrun_run_after"]) for dag in dags]
+
     def answer(self, run: Run, task_id: str) -> Any:
         """Return what the task returned."""
         path = f"dags/{run.dag_id}/dagRuns/{run.id}/taskInstances/{task_id}"

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import boto3
 import pytest
@@ -22,15 +21,17 @@ from local_cloud.samples import draw_samples
 from tests.aws.stacks import empty_account, make_stack
 from tests.conftest import put_networks
 from tests.docs.examples import examples
+from tests.end_to_end import far_schedules
 from tests.end_to_end.airflow_runs import INGESTION, SWITCH, WATCHDOG, AirflowRuns, Run
 from tests.end_to_end.allowed_calls import airflow_calls, node_calls
 from tests.end_to_end.cloud_batches import ROOT, CloudBatches
 from tests.end_to_end.recorded_cloud import RecordedCloud
-from tests.fruits.emr_support import request, until
+from tests.fruits.emr_support import request
 
 LAKE = "s3://fruits-lake"
 INDEX = "fruit_index"
 FIRST = 24
+HOURS = timedelta(hours=6)
 PROMISES = {"variance_target": 0.9, "cap_minutes": 30}
 
 
@@ -61,19 +62,20 @@ def airflow(
     others = tmp_path_factory.mktemp("others")
     (others / "fruit_index.py").write_text(examples("reading.md")[-1])
     environment = (
-        cloud.recorded_environment() | fruits | PARSED_ONCE | bundles(ROOT / "dags", others)
+        cloud.recorded_environment()
+        | fruits
+        | PARSED_ONCE
+        | bundles(ROOT / "dags", others)
+        | far_schedules.far_hour()
     )
-    with LocalAirflow(tmp_path_factory.mktemp("airflow"), ROOT, environment) as running:
+    settings = Path(far_schedules.__file__)
+    folder = tmp_path_factory.mktemp("airflow")
+    with LocalAirflow(folder, ROOT, environment, local_settings=settings) as running:
         runs = AirflowRuns(running)
         runs.wait_for_dags(INGESTION, WATCHDOG, SWITCH, INDEX)
+        assert min(runs.next_by_schedule(INGESTION, WATCHDOG)) > datetime.now(UTC) + HOURS
         running.call("PATCH", f"dags/{INDEX}", {"is_paused": False})
         yield runs
-
-
-@pytest.fixture(autouse=True)
-def undisturbed(airflow: AirflowRuns) -> None:
-    """Let no run by schedule take a test's images, as it would at 03:00 in Paris."""
-    until(lambda: is_at_rest(airflow, INGESTION, 300), seconds=420)
 
 
 def bundles(*folders: Path) -> dict[str, str]:
@@ -99,7 +101,6 @@ def failure(
     orchard: CloudBatches, airflow: AirflowRuns, tmp_path_factory: pytest.TempPathFactory
 ) -> Failure:
     """Let a run over two new images meet a network that cannot be loaded; then repair it."""
-    until(lambda: is_at_rest(airflow, INGESTION, 300), seconds=420)
     before = orchard.versions("features")
     add_two_images(orchard, tmp_path_factory.mktemp("new"))
     (network,) = (orchard.cloud.storage.folder / "fruits-lake" / "networks").glob("*.tflite")
@@ -215,8 +216,6 @@ class TestOrchardInAirflow:
         self, orchard: CloudBatches, airflow: AirflowRuns
     ) -> None:
         """A cluster of ours whose lease is over ends; one without our tag, however, stays."""
-        # A look by its schedule, before or between these two, would be the one that ends it.
-        until(lambda: is_at_rest(airflow, WATCHDOG, 90), seconds=240)
         grant_lease(LAKE, Lease("lost", 1, minutes=0.01, worst_case=1, currency="USD"))
         lost, foreign = create_cluster({TOKEN_TAG: "lost"}), create_cluster({"owner": "else"})
 
@@ -323,21 +322,6 @@ def step_names(cluster_id: str) -> list[str]:
     """Return the names of the cluster's steps, the first one first."""
     steps = boto3.client("emr").list_steps(ClusterId=cluster_id)["Steps"]
     return [step["Name"] for step in reversed(steps)]
-
-
-def is_at_rest(airflow: AirflowRuns, dag_id: str, seconds: float) -> bool:
-    """Say whether the DAG does not run now, and by its schedule not within *seconds*.
-
-    A run by schedule is marked as done: it might look for images for two hours.
-    """
-    path = f"dags/{dag_id}"
-    begin = datetime.fromisoformat(airflow.airflow.call("GET", path)["next_dagrun_run_after"])
-    runs = airflow.airflow.call("GET", f"{path}/dagRuns?state=queued&state=running")["dag_runs"]
-    for run in runs:
-        if run["run_type"] == "scheduled":
-            done = f"{path}/dagRuns/{quote(run['dag_run_id'])}"
-            airflow.airflow.call("PATCH", done, {"state": "success"})
-    return begin > datetime.now(UTC) + timedelta(seconds=seconds) and not runs
 
 
 def create_cluster(tags: dict[str, str]) -> str:
