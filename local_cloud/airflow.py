@@ -18,9 +18,9 @@ from typing import Any, Self
 
 import psutil
 
+from local_cloud.addresses import HeldPort, is_taken
 from local_cloud.emr.processes import end_tree, session_of
 from local_cloud.proxies import DIRECT
-from local_cloud.s3 import free_port, is_taken
 
 PROCESSES = {
     "api-server": ["api-server", "--workers", "1"],
@@ -74,8 +74,8 @@ class LocalAirflow:
     ) -> None:
         self.folder = folder.resolve()
         self.root = root.resolve()
-        self._any_port = not port
-        self.port = port or free_port()
+        self._held = None if port else HeldPort()
+        self.port = self._held.number if self._held else port
         self._extra = environment
         self._local_settings = local_settings
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -113,8 +113,6 @@ class LocalAirflow:
         config.mkdir(parents=True, exist_ok=True)
         shutil.copy(self._local_settings, config / LOCAL_SETTINGS.name)
         self._migrate()
-        if self._any_port and is_taken(self.port):
-            self.port = free_port()  # somebody was faster
         if is_taken(self.port):
             # Their answers would be taken for ours.
             raise AirflowError(f"Port {self.port} is in use: name a free one (make up PORT=8081)")
@@ -190,6 +188,9 @@ class LocalAirflow:
             "AIRFLOW__API__SECRET_KEY": self._secret(),
             "AIRFLOW__API_AUTH__JWT_SECRET": self._secret(),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            # The defaults of 30 and 50 s may pass where a busy machine imports the provider.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "180",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "240",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "PYTHONPATH": os.pathsep.join([str(self.root / "plugins"), str(HOME)]),
         }

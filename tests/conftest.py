@@ -17,10 +17,11 @@ from xdist.scheduler import LoadFileScheduling
 
 from fruits.staging import NETWORKS
 from fruits.weights import export_network, resolve_weights
+from local_cloud.addresses import LOOPBACK
 from local_cloud.clients import catalog_variables, s3_variables
 from local_cloud.java import java_home
 from local_cloud.proxies import no_proxy_variables
-from local_cloud.s3 import LOOPBACK, ObjectStorage
+from local_cloud.s3 import ObjectStorage
 
 # A property that is slow on a busy machine is not false. It takes the profile that is set when its
 # module is imported, and this file comes before all of them.

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from local_cloud.addresses import LOOPBACK, reached_at
 from local_cloud.emr import protocol
 from local_cloud.emr.actions import ACTIONS
 from local_cloud.emr.control import ControlPlane
@@ -21,7 +22,6 @@ from local_cloud.emr.objects import Objects
 from local_cloud.emr.protocol import Call
 from local_cloud.emr.site import Site
 from local_cloud.emr.store import Store
-from local_cloud.s3 import LOOPBACK, reached_at
 
 log = logging.getLogger(__name__)
 

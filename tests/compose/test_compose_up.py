@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from local_cloud.s3 import free_port
+from local_cloud.addresses import free_port
 from tests.compose.tool import compose_tool, variables
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,9 @@ import boto3
 import psutil
 import pytest
 
+from local_cloud.addresses import HeldPort, free_port
 from local_cloud.cloud import LocalCloud
-from local_cloud.s3 import answers, free_port
+from local_cloud.s3 import answers
 
 # Asks S3 and EMR as the clients of a step and of a task do.
 ASKS = """
@@ -23,7 +24,7 @@ import os, urllib.error, urllib.request
 import boto3, httpx
 print(len(boto3.client("s3").list_buckets()["Buckets"]))
 print(boto3.client("emr").list_clusters()["Clusters"])
-print(httpx.get(os.environ["AWS_ENDPOINT_URL_S3"]).status_code)
+print(httpx.get(os.environ["AWS_ENDPOINT_URL_S3"], timeout=60).status_code)
 try:
     urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL_S3"])
 except urllib.error.HTTPError as error:
@@ -45,18 +46,19 @@ def listening(pid: int) -> set[tuple[str, int]]:
     }
 
 
-def test_cloud_is_reached_from_this_machine_alone(tmp_path: Path) -> None:
+def test_cloud_is_reached_from_this_machine_alone(tmp_path: Path, wait_for: Any) -> None:
     """By itself a cloud, whose keys everybody knows, listens on 127.0.0.1."""
     with LocalCloud(tmp_path) as cloud:
         urls = (cloud.storage.endpoint_url, cloud.emr.endpoint_url)
 
-        assert all(answers(url) for url in urls)
+        wait_for(lambda: all(answers(url) for url in urls))
         assert not any(answers(url.replace("127.0.0.1", ANOTHER)) for url in urls)
 
 
 def test_serve_listens_where_it_is_told(tmp_path: Path, wait_for: Any) -> None:
     """`serve --bind --s3-port --emr-port` is what a container needs: known ports for others."""
-    s3, emr = free_port(), free_port()
+    held = HeldPort(), HeldPort()
+    s3, emr = (port.number for port in held)
     places = ["--bind", "0.0.0.0", "--s3-port", str(s3), "--emr-port", str(emr)]
     command = [sys.executable, "-m", "local_cloud", "serve", "--folder", str(tmp_path), *places]
     serving = subprocess.Popen(command, cwd=ROOT)
@@ -66,8 +68,8 @@ def test_serve_listens_where_it_is_told(tmp_path: Path, wait_for: Any) -> None:
         assert {("0.0.0.0", s3), ("0.0.0.0", emr)} <= {
             (ip.removeprefix("::") or "0.0.0.0", port) for ip, port in listening(serving.pid)
         }
-        assert answers(f"http://{ANOTHER}:{s3}")
-        assert answers(f"http://{ANOTHER}:{emr}")
+        wait_for(lambda: answers(f"http://{ANOTHER}:{s3}"))
+        wait_for(lambda: answers(f"http://{ANOTHER}:{emr}"))
     finally:
         serving.send_signal(signal.SIGTERM)
         serving.wait(timeout=30)

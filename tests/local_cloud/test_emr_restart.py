@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from local_cloud import background
+from local_cloud.addresses import is_taken
 from local_cloud.cloud import environment_file
 from local_cloud.emr import journal, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from local_cloud.lock import holder
-from local_cloud.s3 import is_taken
 from tests.local_cloud.living import with_marker
 
 SERVE = [sys.executable, "-m", "local_cloud", "serve"]
@@ -105,7 +105,7 @@ def test_nothing_is_forgotten(serve: Any, job_flow: Any, wait_for: Any, tmp_path
     """Clusters, tags, policies and the journal are there after a restart, ended clusters too."""
     server = serve()
     emr = boto3.client("emr")
-    policy = {"IdleTimeout": 60}
+    policy = {"IdleTimeout": 3600}
     tagged = job_flow(Tags=[{"Key": "token", "Value": "t"}], AutoTerminationPolicy=policy)
     kept, ended = (emr.run_job_flow(**tagged)["JobFlowId"] for _ in range(2))
     emr.terminate_job_flows(JobFlowIds=[ended])

@@ -18,8 +18,8 @@ from sqlalchemy import create_engine
 
 from local_cloud import airflow as local_airflow
 from local_cloud import airflow_local_settings
+from local_cloud.addresses import free_port, is_taken
 from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
-from local_cloud.s3 import free_port
 from tests.local_cloud.living import lives, session_of
 
 # Stands in for the airflow command: a process with a task in a process group of its own, which
@@ -45,14 +45,20 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalAirflow:
     command.write_text(COMMAND.replace("PYTHON", sys.executable))
     command.chmod(0o755)
     monkeypatch.setattr(LocalAirflow, "_command", lambda *_: [str(command)])
-    monkeypatch.setattr(LocalAirflow, "_healthy", lambda self: len(tasks(self)) == 4)
+    monkeypatch.setattr(
+        LocalAirflow, "_healthy", lambda self: len(tasks(self)) == 4 and len(every(self)) == 12
+    )
     return LocalAirflow(tmp_path / "home", tmp_path, {})
 
 
 def tasks(airflow: LocalAirflow) -> list[psutil.Process]:
     """Return the processes that left their process group."""
-    every = [one for name in local_airflow.PROCESSES for one in airflow.processes(name)]
-    return [one for one in every if os.getpgid(one.pid) == one.pid != session_of(one)]
+    return [one for one in every(airflow) if os.getpgid(one.pid) == one.pid != session_of(one)]
+
+
+def every(airflow: LocalAirflow) -> list[psutil.Process]:
+    """Return all processes of an Airflow."""
+    return [one for name in local_airflow.PROCESSES for one in airflow.processes(name)]
 
 
 def test_killed_process_takes_its_tasks_along(airflow: LocalAirflow) -> None:
@@ -96,7 +102,7 @@ def test_what_a_killed_one_left_is_ended_before_another_starts(
 ) -> None:
     """No two schedulers work on one database: those of an Airflow whose owner was killed end."""
     airflow.start()
-    left = [one for name in local_airflow.PROCESSES for one in airflow.processes(name)]
+    left = every(airflow)
     migrated: list[bool] = []
     monkeypatch.setattr(
         LocalAirflow, "_migrate", lambda _: migrated.append(any(lives(one) for one in left))
@@ -107,10 +113,12 @@ def test_what_a_killed_one_left_is_ended_before_another_starts(
         assert len(left) == 12
 
 
-def test_a_port_that_somebody_took_is_left_to_them(airflow: LocalAirflow) -> None:
-    """Which one is free is asked again after the migration, which takes seconds."""
-    with socket.create_server(("127.0.0.1", airflow.port)) as other, airflow:
-        assert airflow.port != other.getsockname()[1]
+def test_its_port_is_kept_for_it(airflow: LocalAirflow) -> None:
+    """Others are refused it in the seconds of the migration; its own server can listen there."""
+    with socket.socket() as other, pytest.raises(OSError, match="already in use"):
+        other.bind(("127.0.0.1", airflow.port))
+    with socket.create_server(("127.0.0.1", airflow.port)):
+        assert is_taken(airflow.port)
 
 
 def test_process_that_ended_is_named(airflow: LocalAirflow, wait_for: Any) -> None:

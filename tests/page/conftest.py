@@ -17,8 +17,9 @@ from urllib.error import HTTPError
 import pytest
 
 from fruits.settings import Settings, load_settings
+from local_cloud.addresses import HeldPort
 from local_cloud.cloud import LocalCloud
-from local_cloud.s3 import ObjectStorage, free_port
+from local_cloud.s3 import ObjectStorage
 from tests.conftest import serving
 from tests.fruits.emr_support import cloud_in_environment
 
@@ -111,14 +112,15 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         environment = os.environ | _settings(folder)
         airflow = str(Path(sys.executable).with_name("airflow"))
         subprocess.run([airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
-        port = free_port()  # not before the migration: another might take it meanwhile
-        environment |= _address(port)
+        port = HeldPort()
+        environment |= _address(port.number)
         command = [airflow, "api-server", "--workers", "1"]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            _wait(f"http://127.0.0.1:{port}", process, folder / "log")
-            yield ApiServer(f"http://127.0.0.1:{port}", passwords)
+            url = f"http://127.0.0.1:{port.number}"
+            _wait(url, process, folder / "log")
+            yield ApiServer(url, passwords)
         finally:
             process.terminate()
             process.wait(timeout=30)
