@@ -17,12 +17,12 @@ from pathlib import Path
 from types import FrameType
 
 from local_cloud import background
+from local_cloud.addresses import LOOPBACK
 from local_cloud.airflow import PARSED_ONCE, LocalAirflow, end_left_over
 from local_cloud.cloud import FOLDER_MARK, LocalCloud, environment_file
 from local_cloud.demo import Demo
 from local_cloud.emr.spark import submit_arguments
 from local_cloud.lock import holder
-from local_cloud.s3 import LOOPBACK
 from local_cloud.samples import draw_samples
 from local_cloud.sync import mirror
 
@@ -200,13 +200,14 @@ class _Signals:
     def __init__(self, *, interrupt: bool = False) -> None:
         self._interrupt = interrupt
         self.came = threading.Event()
+        self._first: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
     def forward_to(self, child: subprocess.Popen[bytes]) -> None:
-        """Pass on every signal from now on, and the one that came already."""
+        """Pass on every signal from now on, and the first that came already."""
         self._child = child
-        if self.came.is_set():
-            child.terminate()
+        if self._first:
+            child.send_signal(self._first)
 
     def __enter__(self) -> _Signals:
         ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
@@ -220,9 +221,10 @@ class _Signals:
             signal.signal(number, signal.SIG_IGN if ended else handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        first = not self.came.is_set()
+        is_first = self._first is None
+        self._first = self._first or number
         self.came.set()
-        if self._interrupt and first:  # a second would interrupt the end that is in order
+        if self._interrupt and is_first:  # a second would interrupt the end that is in order
             raise KeyboardInterrupt
         # A terminal sends Ctrl-C to the whole foreground group: the child has had it already.
         by_terminal = number == signal.SIGINT and sys.stdin.isatty()

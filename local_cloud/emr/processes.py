@@ -62,8 +62,8 @@ def end_tree(marker: tuple[str, str], roots: Iterable[ProcessId] = (), grace: fl
     while victims.alive():
         victims.signal(signal.SIGKILL)
         _wait(victims, 0.5)
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"Processes would not end: {[p.pid for p in victims.alive()]}")
+        if time.monotonic() > deadline and (left := victims.alive()):
+            raise RuntimeError(f"Processes would not end: {[one.pid for one in left]}")
 
 
 class _Victims:

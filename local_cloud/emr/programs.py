@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,7 +26,8 @@ class Programs:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition(threading.Lock())
+        self._ending: Counter[tuple[str, str]] = Counter()
         self._ended: set[tuple[str, str]] = set()
         self._roots: defaultdict[tuple[str, str], list[ProcessId]] = defaultdict(list)
 
@@ -57,10 +58,21 @@ class Programs:
         """
         with self._lock:
             self._ended.add(mark)
+            self._ending[mark] += 1
             roots = [*known, *self._roots.get(mark, ())]
-        processes.end_tree(mark, roots, grace)
-        with self._lock:  # not before: an end that fails is asked for again
-            self._roots.pop(mark, None)
+        try:
+            processes.end_tree(mark, roots, grace)
+            with self._lock:  # not before: an end that fails is asked for again
+                self._roots.pop(mark, None)
+        finally:
+            with self._lock:
+                self._ending[mark] -= 1
+                self._lock.notify_all()
+
+    def await_end(self, mark: tuple[str, str]) -> None:
+        """Return once no `end` of *mark* is under way: the first of its processes dies early."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._ending[mark])
 
     def end_once(self, mark: tuple[str, str]) -> None:
         """End what carries *mark* now; programs with it may be started again."""

@@ -52,6 +52,7 @@ def run(
     send(StepStarted(step.id, processes.identify(process.pid)))
     began = time.monotonic()
     code = programs.wait(process, logs.INTERVAL, folder.ship)
+    runner.await_end(programs.step_mark(step.id))
     folder.tell(f"INFO Step ended with exitCode {code} in {_seconds(began)} seconds")
     shutil.rmtree(folder.folder / "tmp", ignore_errors=True)
     folder.ship()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local_cloud.cloud import LocalCloud
-from local_cloud.emr import control, journal, logs, processes
+from local_cloud.emr import control, effects, journal, logs, processes
 from local_cloud.emr.programs import cluster_mark, step_mark
 from tests.local_cloud.living import lives, session_of, with_marker
 
@@ -184,9 +183,9 @@ def test_running_step_can_be_followed(
     step_id = add(emr, ready, step("echo begun; sleep 1000"))[0]
     key = f"logs/{ready}/steps/{step_id}/stdout.gz"
     prefix = {"Bucket": "fruits-lake", "Prefix": key}
-    wait_for(lambda: "Contents" in s3.list_objects_v2(**prefix), seconds=15)
+    wait_for(lambda: "Contents" in s3.list_objects_v2(**prefix))
+    wait_for(lambda: read_log(key) == "begun\n")  # the first may have been too early
 
-    assert read_log(key) == "begun\n"
     found = emr.describe_step(ClusterId=ready, StepId=step_id)["Step"]
     assert found["Status"]["State"] == "RUNNING"
 
@@ -251,9 +250,10 @@ def test_idle_cluster_ends_by_itself(
 
 
 def test_stopping_the_cloud_ends_steps_and_brings_their_logs(
-    job_flow: Any, step: Any, tmp_path: Path, wait_for: Any
+    job_flow: Any, step: Any, tmp_path: Path, wait_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cloud that is stopped leaves no process, and what its steps had said is in the bucket."""
+    monkeypatch.setattr(effects, "_LAST_LOGS", 60)  # as long as a busy machine takes
     with LocalCloud(tmp_path) as cloud:
         emr = boto3.client(
             "emr", "eu-west-3", endpoint_url=cloud.emr.endpoint_url,
@@ -346,9 +346,29 @@ def test_job_does_not_see_the_developers_environment(
 def _tree(step_id: str) -> list[Any] | None:
     """Return the 4 processes of TREE once all have started, with the one that dropped its mark."""
     found = with_marker(step_mark(step_id))
-    sessions = {os.getsid(process.pid) for process in found}
+    sessions = {session_of(process) for process in found} - {None}
     family = [p for p in psutil.process_iter() if session_of(p) in sessions]
     return family if len(family) == 4 else None
+
+
+def test_a_step_is_cancelled_when_the_last_of_its_processes_is_dead(
+    *, emr: Any, ready: str, step: Any, step_in: Any, wait_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when its first one is: what that started may not listen, and is killed later."""
+    monkeypatch.setattr(effects, "INTERRUPT_GRACE", 1.0)
+    deaf = "(trap '' TERM; exec sleep 1000) & exec sleep 1000"
+    step_id = add(emr, ready, step(deaf))[0]
+    both = wait_for(lambda: _asleep(step_id))
+    emr.cancel_steps(ClusterId=ready, StepIds=[step_id], StepCancellationOption="SEND_INTERRUPT")
+
+    step_in(ready, step_id, "CANCELLED")
+    assert not any(lives(process) for process in both)
+
+
+def _asleep(step_id: str) -> list[Any] | None:
+    """Return the step's two processes once both sleep."""
+    found = with_marker(step_mark(step_id))
+    return found if [process.name() for process in found] == ["sleep", "sleep"] else None
 
 
 def test_cluster_ends_although_its_release_failed_once(

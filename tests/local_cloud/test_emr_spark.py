@@ -70,7 +70,7 @@ def test_spark_step_runs_and_dies_whole(
     cluster_id = emr.run_job_flow(**request)["JobFlowId"]
     step_id = emr.list_steps(ClusterId=cluster_id)["Steps"][0]["Id"]
     stdout = cloud.folder / "emr/clusters" / cluster_id / "steps" / step_id / "stdout"
-    wait_for(lambda: "staying" in (stdout.read_text() if stdout.exists() else ""), seconds=90)
+    wait_for(lambda: "staying" in (stdout.read_text() if stdout.exists() else ""), seconds=300)
     commands = {p.name() for p in with_marker(step_mark(step_id))}
     began = emr.cancel_steps(ClusterId=cluster_id, StepIds=[step_id])["CancelStepsInfoList"]
     step_in(cluster_id, step_id, "CANCELLED")

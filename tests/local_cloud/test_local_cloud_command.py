@@ -17,6 +17,7 @@ from PIL import Image
 
 from local_cloud import airflow as local_airflow
 from local_cloud import background
+from local_cloud.__main__ import _Signals
 from local_cloud.cloud import FOLDER_MARK, LocalCloud, environment_file
 from local_cloud.emr import baked
 from local_cloud.lock import FolderInUseError
@@ -93,11 +94,22 @@ def test_run_ends_cleanly_when_interrupted(
     program = ["bash", "-c", f"touch {marker}; exec sleep 1000"]
     running = subprocess.Popen([*command, *program], cwd=ROOT, stdin=subprocess.DEVNULL)
     wait_for(marker.exists)
-    assert left_over(folder)
+    # Not while the shell waits for its `touch`: it would take an interruption for that one's.
+    wait_for(lambda: "sleep" in {process.name() for process in left_over(folder)})
     running.send_signal(number)
 
     assert running.wait(timeout=60) == 128 + number
     assert not left_over(folder)
+
+
+def test_a_signal_that_came_early_reaches_the_program() -> None:
+    """The one that came while the cloud was starting, and not another."""
+    with _Signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        child = subprocess.Popen(["sleep", "1000"])
+        signals.forward_to(child)
+
+        assert child.wait(timeout=60) == -signal.SIGINT
 
 
 def test_nohup_is_heard(folder: Path, wait_for: Any) -> None:
