@@ -63,7 +63,7 @@ def run_row(days_ago: float, **more: Any) -> dict[str, Any]:
     batch = batch_id(after, run_id, LAKE)
     added = random_.randint(180, 940)
     # A cluster takes its time to start; without one there is little to do.
-    minutes = 14 + random_.random() * 6 if more.get("cluster_id", True) else 1.2
+    minutes = 14 + random_.random() * 6 if more.get("cluster_id", True) else 4.2
     known = {
         "batch": batch,
         "run_id": run_id,

@@ -93,6 +93,8 @@ def _is_named(name: str) -> bool:
 def _describe(client: EMRClient, settings: Settings, cluster_id: str) -> LiveCluster | None:
     answer = client.describe_cluster(ClusterId=cluster_id)
     cluster = answer["Cluster"]
+    if cluster["Status"]["State"] not in (*LIVE, ENDING):
+        return None  # it ended since it was listed
     tags = tags_of(cluster)
     # Another deployment's is told on its own page.
     if not tags.get(TOKEN_TAG) or lake_of(cluster) != settings.lake:
