@@ -19,19 +19,22 @@ SCRIPT = Path(__file__).resolve().parents[2] / "bootstrap" / "node" / "limit_lif
 class Node:
     """A folder that stands in for a node: `sudo` runs its arguments, `shutdown` leaves a file.
 
-    `sleep` sleeps a hundredth of what it is asked, so that a minute is 0.6 s.
+    `sleep` writes down how many seconds it is asked for, and sleeps until the test lets time pass.
     """
 
     def __init__(self, folder: Path, *, primary: bool) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.down = folder / "down"
+        self.asked = folder / "asked"
+        self._passed = folder / "passed"
         (folder / "instance.json").write_text(f'{{"isMaster": {str(primary).lower()}}}')
         commands = folder / "bin"
         leave_word = f'echo "$@" >"{self.down}.new" && mv "{self.down}.new" "{self.down}"'
         put_command(commands, "sudo", '"$@"')
         put_command(commands, "shutdown", leave_word)
-        put_command(commands, "sleep", 'exec /bin/sleep "$(echo "$1" | awk \'{print $1 / 100}\')"')
+        sleep = f'until [[ -e "{self._passed}" ]]; do /bin/sleep 0.05; done'
+        put_command(commands, "sleep", f'echo "$1" >"{self.asked}"; {sleep}')
 
     def run(
         self, *arguments: str, path: str = os.environ["PATH"]
@@ -50,12 +53,18 @@ class Node:
             check=False,
         )
 
-    def is_down_within(self, seconds: float) -> bool:
-        """Wait until the node was shut down, for *seconds* at most."""
-        deadline = time.monotonic() + seconds
-        while not self.down.exists() and time.monotonic() < deadline:
+    def let_time_pass(self) -> None:
+        """Let the timer's sleep end, and wait for the timer's end."""
+        self._passed.touch()
+        session = (self.folder / "limit_lifetime.pid").read_text().strip()
+        while subprocess.run(["pgrep", "-s", session], check=False, capture_output=True).stdout:
             time.sleep(0.05)
-        return self.down.exists()
+
+    def seconds_left(self) -> int:
+        """Return how many seconds the timer sleeps for, once it does."""
+        while not (self.asked.exists() and (asked := self.asked.read_text())):
+            time.sleep(0.05)
+        return int(asked)
 
     def stop_timer(self) -> None:
         """End the timer, if one runs."""
@@ -77,8 +86,9 @@ def test_the_primary_is_shut_down_at_its_cap(node: Node) -> None:
     done = node.run("10")
 
     assert done.returncode == 0
-    assert not node.is_down_within(0.5)
-    assert node.is_down_within(20)
+    assert node.seconds_left() == 600
+    assert not node.down.exists()
+    node.let_time_pass()
     assert node.down.read_text() == "-h now\n"
 
 
@@ -88,12 +98,12 @@ def test_a_simulated_node_that_is_gone_shuts_nothing_down(node: Node, tmp_path: 
     path = f"{machine.folder}/bin:{os.environ['PATH']}"
 
     node.run("5", path=path)
+    assert node.seconds_left() == 300
     shutil.rmtree(node.folder / "bin")
+    node.let_time_pass()
 
-    assert not machine.is_down_within(6)
+    assert not machine.down.exists()
     assert not node.down.exists()
-    session = (node.folder / "limit_lifetime.pid").read_text().strip()
-    assert subprocess.run(["pgrep", "-s", session], check=False).returncode == 1
 
 
 def test_a_second_call_keeps_the_first_timer(node: Node) -> None:
@@ -102,7 +112,9 @@ def test_a_second_call_keeps_the_first_timer(node: Node) -> None:
     again = node.run("600")
 
     assert "already set" in again.stdout
-    assert node.is_down_within(20)
+    assert node.seconds_left() == 600
+    node.let_time_pass()
+    assert node.down.exists()
 
 
 def test_other_nodes_set_no_timer(tmp_path: Path) -> None:
@@ -110,7 +122,8 @@ def test_other_nodes_set_no_timer(tmp_path: Path) -> None:
     worker = Node(tmp_path, primary=False)
 
     assert "not the primary" in worker.run("1").stdout
-    assert not worker.is_down_within(1.5)
+    assert not (worker.folder / "limit_lifetime.pid").exists()
+    assert not worker.asked.exists()
 
 
 def test_a_node_that_cannot_tell_what_it_is_fails_the_bootstrap(node: Node) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.lab import INGESTION, Lab
+from tests.chaos.lab import INGESTION, LEASE_SECONDS, Lab
 from tests.chaos.matrix import Record
 from tests.chaos.observation import ClusterLife, calls, lives, most_at_once, promised
 from tests.chaos.tables import Tables
@@ -48,7 +50,7 @@ class Case:
             lambda: self.lab.task_states(run).get(task) in wanted, seconds, f"{task} {wanted}"
         )
 
-    def await_step(self, step: str, state: str = "RUNNING", seconds: float = 120) -> None:
+    def await_step(self, step: str, state: str = "RUNNING", seconds: float = 300) -> None:
         """Wait until a step of this case has come into *state*."""
         self.wait_until(
             lambda: any(e["state"] == state for e in self.lab.steps(self.began, step)),
@@ -60,9 +62,18 @@ class Case:
         """Wait until EMR has carried out a call of *action* in this case."""
         self.wait_until(lambda: calls(self.lab.journal, action, self.began), 60, action)
 
+    def await_another_try(self, run: str, task: str) -> None:
+        """Wait until a task of the run is done again, or was."""
+
+        def is_again() -> bool:
+            (its,) = (one for one in self.lab.tasks(run) if one["task_id"] == task)
+            return its["try_number"] > 1 and its["state"] in ("running", "success", "failed")
+
+        self.wait_until(is_again, 300, f"another try of {task}")
+
     def await_cluster(self) -> str:
         """Wait until this case has made a cluster; return the newest's id."""
-        self.wait_until(lambda: len(self.clusters) >= 1, 120, "a cluster")
+        self.wait_until(lambda: len(self.clusters) >= 1, 300, "a cluster")
         return self.clusters[-1].id
 
     def await_state(self, run: str, *states: str, seconds: float = 300) -> str:
@@ -90,6 +101,23 @@ class Case:
     def clusters(self) -> list[ClusterLife]:
         """The clusters that were made since the case began, oldest first."""
         return lives(self.lab.journal, self.began, time.time())
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Renew the lease of the case's cluster, as a task would that waits for ever."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(LEASE_SECONDS / 5):
+                self.lab.renew_lease(self.clusters[0].token)
+
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def restart_scheduler(self) -> None:
         """Kill the scheduler with its tasks, and start another."""

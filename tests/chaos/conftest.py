@@ -22,7 +22,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Iterato
     """Run the lab, with three images already ingested by a run that nothing disturbed."""
     with open_lab(tmp_path_factory.mktemp("lab"), cache_folder) as lab:
         put_networks(cache_folder, lab.lake)
-        lab.wait_until(lambda: _known(lab), 60, "both DAGs are known")
+        lab.wait_until(lambda: _known(lab), 240, "both DAGs are known")
         # These cases have a watchdog of their own, which can be killed and switched off.
         lab.pause(True, WATCHDOG)
         lab.pause(False)

@@ -260,7 +260,7 @@ class Lab:
         for run in self.unfinished_runs():
             with suppress(HTTPError):
                 self.set_run_state(run, "failed")
-        self.wait_until(lambda: not self.unfinished_runs(), 60, "no run")
+        self.wait_until(lambda: not self.unfinished_runs(), 240, "no run")
         self._end_clusters()
 
     def wait_until(
@@ -349,7 +349,7 @@ class Lab:
                 JobFlowIds=[cluster_id], TerminationProtected=False
             )
             self._emr.terminate_job_flows(JobFlowIds=[cluster_id])
-        self.wait_until(lambda: not self.live_clusters(), 60, "no cluster")
+        self.wait_until(lambda: not self.live_clusters(), 240, "no cluster")
 
 
 @contextmanager

@@ -5,15 +5,11 @@ Off by default here: the node's timer, the idle limit and, but where it is the g
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from tests.chaos.cases import Case
 from tests.chaos.faults import LOST, answering
-from tests.chaos.lab import ENOUGH, HANGING, LEASE_SECONDS
+from tests.chaos.lab import ENOUGH, HANGING
 
 full = pytest.mark.full_chaos
 SHORTEST = 2  # minutes: the least cap that the lab's form takes
@@ -90,7 +86,7 @@ def test_age_alone(case: Case) -> None:
     case.await_step("featurize")
     case.lab.lose_airflow()
 
-    with renewing(case):
+    with case.renewing():
         case.proves(None, ended_by=["watchdog"])
     assert case.record.longest > 60 * SHORTEST
 
@@ -124,21 +120,3 @@ def begin(case: Case, *, timer: bool = False, **conf: int) -> str:
     run = case.trigger(**conf)
     case.lab.remove_idle_limit(case.await_cluster())
     return run
-
-
-@contextmanager
-def renewing(case: Case) -> Iterator[None]:
-    """Renew the lease of the case's cluster, as a task would that waits for ever."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(LEASE_SECONDS / 5):
-            case.lab.renew_lease(case.clusters[0].token)
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -34,9 +34,11 @@ def test_killed_while_creating(case: Case) -> None:
     """RunJobFlow was carried out, nobody is left who knows its answer: its cluster is adopted."""
     case.lab.set_faults(answering("emr", held(5), operation="RunJobFlow"))
     run = case.trigger()
-    # On a busy machine the next scheduler may need as long as the idle limit is here.
+    # On a busy machine the next scheduler may need as long as idle limit and lease are here.
     case.lab.remove_idle_limit(case.await_cluster())
-    case.restart_scheduler()
+    with case.renewing():
+        case.restart_scheduler()
+        case.await_another_try(run, "create_cluster")
 
     case.proves(run)
 
@@ -57,7 +59,10 @@ def test_killed_while_step_runs(case: Case, step: str) -> None:
     """The step goes on without Airflow and is adopted, not added again."""
     run = case.trigger()
     case.await_step(step)
-    case.restart_scheduler()
+    case.lab.remove_idle_limit(case.clusters[0].id)
+    with case.renewing():
+        case.restart_scheduler()
+        case.await_another_try(run, step)
 
     case.proves(run)
     assert len({entry["step"] for entry in case.lab.steps(case.began, step)}) == 1

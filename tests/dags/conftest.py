@@ -20,6 +20,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AIRFLOW_HOME", str(home))
         environment.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+        environment.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "0")  # none
         yield home
 
 

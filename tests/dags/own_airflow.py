@@ -20,6 +20,7 @@ def run_in_own_airflow(name: str, home: Path, **variables: str) -> Any:
     environment = os.environ | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "0",  # none
         "PYTHONPATH": str(ROOT / "plugins"),
     }
     done = subprocess.run(

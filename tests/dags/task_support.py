@@ -10,6 +10,7 @@ from fruits.leases import Lease, grant_lease
 from fruits.ledger import month_of
 from fruits.objects import storage_time
 from tests.fruits.emr_support import REGION, request
+from tests.fruits.lease_support import leave_months_end
 
 LAKE = "s3://fruits-lake"
 
@@ -37,6 +38,7 @@ def context(**params: Any) -> dict[str, Any]:
 
 def reserve(token: str, generation: int = 1) -> dict[str, Any]:
     """Grant the lease as reserve_cluster does, and return what it returns."""
+    leave_months_end()
     grant_lease(LAKE, Lease(token, generation, 30, 1.0, "USD"))
     month = month_of(storage_time(LAKE))
     tags = {TOKEN_TAG: token, GENERATION_TAG: str(generation)}

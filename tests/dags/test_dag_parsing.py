@@ -81,6 +81,7 @@ def run(
         | {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "0",  # none
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
             "PYTHONPATH": str(ROOT / "plugins"),
         }

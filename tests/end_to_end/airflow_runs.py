@@ -39,7 +39,7 @@ class AirflowRuns:
 
     def wait_for_dags(self, *dag_ids: str) -> None:
         """Return once Airflow knows all of *dag_ids*; AssertionError with its import errors."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not set(dag_ids) <= {dag["dag_id"] for dag in self._call("GET", "dags")["dags"]}:
             errors = self._call("GET", "importErrors")["import_errors"]
             assert not errors, errors[0]["stack_trace"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,18 @@ def grant(token: str = "token", lake: str = LAKE, generation: int = 1) -> Lease:
     return lease
 
 
+def leave_months_end() -> None:
+    """Wait for the next month (UTC) where this one has less than half a minute left."""
+    while (datetime.now(UTC) + timedelta(seconds=30)).month != datetime.now(UTC).month:
+        time.sleep(1)
+
+
 def age_lease(bucket: Path, token: str, minutes: float) -> None:
     """Let S3 show that the lease was written *minutes* ago; *bucket* is the lake's folder."""
     path = bucket / "leases" / f"{token}.1.json"
     then = time.time() - minutes * 60
     os.utime(path, (then, then))
-    lake, deadline = f"s3://{bucket.name}", time.monotonic() + 5
+    lake, deadline = f"s3://{bucket.name}", time.monotonic() + 60
     while (lease := read_lease(lake, token)) and lease.age.total_seconds() < minutes * 60 - 5:
         assert time.monotonic() < deadline, "the local S3 goes on showing the old time"
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,8 @@ PLACE = "s3://fruits-lake/tables/file-io/"
 
 @pytest.fixture
 def proxy(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    """Put a proxy between this process and S3; it has no rules."""
+    """Put a proxy between this process and S3; it has no rules, and a fixed seed for them."""
+    monkeypatch.setattr("microburst.rules.random", random.Random(1))
     with FaultProxy(storage.endpoint_url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         monkeypatch.setenv("PYICEBERG_CATALOG__FRUITS__S3__ENDPOINT", proxy.url)

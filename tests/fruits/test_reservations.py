@@ -25,13 +25,19 @@ from fruits.objects import delete, list_uris, read_json, write_json
 from fruits.settings import Settings, load_settings
 from fruits.steps import StagedJobs
 from local_cloud.s3 import ObjectStorage
-from tests.fruits.lease_support import LAKE, jump_clock
+from tests.fruits.lease_support import LAKE, jump_clock, leave_months_end
 
 STAGED = {field.name: f"{LAKE}/jobs/{field.name}" for field in fields(StagedJobs)}
 
 # So many that they need every worker that the settings allow.
 MODEL = "MobileNetV2-224-bilinear-v2-715706dbcc4b"
 MANY = {"feature_model": MODEL, "counts": {"added": 3_000_000}, "added_bytes": 0}
+
+
+@pytest.fixture(autouse=True)
+def within_a_month() -> None:
+    """Let a promise and the look for it be in one month."""
+    leave_months_end()
 
 
 def settings(**overrides: Any) -> Settings:

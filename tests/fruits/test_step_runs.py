@@ -140,7 +140,7 @@ class TestTries:
         cluster_id = create_cluster(REGION, request("tries"), "tries")
         names = ["pca b1 1.1", "pca b1 1.2", "pca b1 2.1", "pca b2 3.1", "featurize b1 1.1"]
         for name in [*names, "pca b1 1", "pca b1 1.1 again"]:
-            add_step(emr, cluster_id, step("sleep 30", name))
+            add_step(emr, cluster_id, step("sleep 300", name))
 
         seen = seen_steps(emr, cluster_id, "b1")
 

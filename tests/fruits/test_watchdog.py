@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from fruits.clusters import CAP_TAG, GENERATION_TAG, LONGEST_CAP, TOKEN_TAG, cap_in
 from fruits.leases import end_lease, lease_uri
 from fruits.ledger import Charge, Entry, entry_uri, reserve, settle
-from fruits.lifecycle import find_cluster, terminate_cluster
+from fruits.lifecycle import LIVE, find_cluster, terminate_cluster
 from fruits.looks import look_uri, read_look
 from fruits.objects import delete, list_uris, read_json, storage_time, write_bytes
 from fruits.settings import Settings
@@ -32,8 +32,8 @@ def emr(cloud: LocalCloud) -> Iterator[Any]:
     """Return an EMR client; clusters that the test leaves alive are ended."""
     client = boto3.client("emr")
     yield client
-    left = client.list_clusters(ClusterStates=["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"])
-    for cluster in left["Clusters"]:
+    pages = client.get_paginator("list_clusters").paginate(ClusterStates=list(LIVE))
+    for cluster in [one for page in pages for one in page["Clusters"]]:
         client.set_termination_protection(JobFlowIds=[cluster["Id"]], TerminationProtected=False)
         client.terminate_job_flows(JobFlowIds=[cluster["Id"]])
 

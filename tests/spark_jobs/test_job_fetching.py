@@ -85,12 +85,13 @@ class Unreliable(BaseHTTPRequestHandler):
 @pytest.fixture
 def unreliable(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Unreliable]]:
     """Run the unreliable S3; clients find it by environment."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
+    # Its own counts: a thread of another test's server may go on for a while.
+    kind = type("Unreliable", (Unreliable,), {"requests": 0})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     server.handle_error = lambda *_: None  # a reset connection is what we asked for
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     use(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-    Unreliable.requests = 0
-    yield Unreliable
+    yield kind
     server.shutdown()
     server.server_close()
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ def test_the_end_of_a_task_is_sent_at_once(spark_application: SparkSession) -> N
     def delays() -> list[int]:  # TCP_NODELAY of each TCP connection of this process
         found = []
         for path in filter(Path.is_socket, list(Path("/dev/fd").iterdir())):
-            with socket.socket(fileno=os.dup(int(path.name))) as connection:
+            # One that was closed since it was listed is no connection.
+            with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as connection:
                 if connection.family == socket.AF_INET:
                     found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         return found
