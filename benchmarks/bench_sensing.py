@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import parquet_files_to_data_files
 
 from benchmarks.environments import machine, storage
+from benchmarks.measuring import peak_mb
 from fruits import discovery
 from fruits.lake import SCHEMAS, ensure_tables, open_catalog, open_table
 from fruits.listing import OBJECTS, Sink
@@ -127,7 +128,7 @@ def measured(keys: int) -> dict[str, Any]:
         "keys": keys,
         "seconds": time.perf_counter() - started - making,
         "cpu": time.process_time() - cpu - making,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(psutil.Process()),
         "counts": vars(found.counts),
     }
 

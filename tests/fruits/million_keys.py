@@ -6,14 +6,15 @@ A program of its own: the peak of a process that runs other tests would say noth
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.measuring import peak_mb
 from fruits.discovery import Comparison
 from fruits.listing import OBJECTS
 from fruits.manifests import ADDED, REMOVED, Counts, write_list
@@ -57,13 +58,9 @@ def compare(size: int) -> Counts:
         return comparison.counts()
 
 
-def peak_mb() -> int:
-    """Return the most memory that this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
 if __name__ == "__main__":
     compare(PAGE * 10)  # what the libraries take once is not the data's
-    before = peak_mb()
+    before = peak_mb(psutil.Process())
     counts = compare(1_000_000)
-    print(json.dumps({"grown_mb": peak_mb() - before, "counts": asdict(counts)}))  # noqa: T201
+    grown = peak_mb(psutil.Process()) - before
+    print(json.dumps({"grown_mb": grown, "counts": asdict(counts)}))  # noqa: T201
