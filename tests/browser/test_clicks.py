@@ -31,12 +31,18 @@ def tab(browser: Any, airflow: AirflowRuns) -> Iterator[Any]:
     context.close()
 
 
+# Returns once the document is whole.
+LOADED = """() => new Promise(done =>
+    document.readyState === "complete" ? done() : addEventListener("load", () => done()))"""
+
+
 def the_page(tab: Any) -> Any:
     """Open the page by Airflow's menu and return the frame that shows it."""
     tab.goto("/")
     tab.get_by_text("Fruits!", exact=True).first.click()
     frame = tab.frame_locator('iframe[title="Fruits!"]')
     frame.get_by_role("heading", name="Fruits!").wait_for()
+    frame.locator("body").evaluate(LOADED)
     return frame
 
 
@@ -81,6 +87,7 @@ class TestFromTheFormToTheReport:
         tab.get_by_role("link", name="Details", exact=True).click()
         logs = tab.get_by_role("link", name="EMR logs")
         logs.wait_for()
+        tab.get_by_role("link", name="EMR cluster").wait_for()
         assert re.search(r"prefix=logs/j-\w+/steps/s-\w+/$", logs.get_attribute("href"))
         assert tab.get_by_role("link", name="EMR cluster").count() == 1
         tab.goto(f"/dags/{INGESTION}/runs/{run_id}/tasks/report")
@@ -98,7 +105,7 @@ class TestFromTheFormToTheReport:
         with tab.context.expect_page() as opened:
             frame.locator("#last").get_by_role("link", name="Report").click()
         report = opened.value
-        report.get_by_text("Batch report").or_(report.get_by_text("Succeeded")).first.wait_for()
+        report.wait_for_load_state()
 
         assert re.search(r"/fruits/batches/\d{8}T\d{6}-[0-9a-f]{8}$", report.url)
         assert f"{IMAGES + 1} images" in report.locator("body").inner_text()

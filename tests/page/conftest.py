@@ -82,7 +82,18 @@ class ApiServer:
             return str(json.loads(answer.read())["access_token"])
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Return the answer for *path*, without following where it sends us."""
+        """Return the answer for *path*, without following where it sends us.
+
+        Asked again while it is 503, for a minute at most: on a busy machine S3 may be late.
+        """
+        deadline = time.monotonic() + 60
+        while True:
+            answer = self._ask_once(path, method, headers)
+            if answer.status != 503 or time.monotonic() > deadline:
+                return answer
+            time.sleep(1)
+
+    def _ask_once(self, path: str, method: str, headers: dict[str, str]) -> Answer:
         request = urllib.request.Request(f"{self.url}{path}", headers=headers, method=method)
         opener = urllib.request.build_opener(_Stay)
         try:
