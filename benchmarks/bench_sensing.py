@@ -54,8 +54,8 @@ def main() -> None:
         print(json.dumps(measured(arguments.measure)))
         return
     content: dict[str, Any] = {"machine": machine(), "figures": []}
-    with tempfile.TemporaryDirectory(prefix="fruits-bench-") as name, storage(Path(name)) as s3:
-        for keys in arguments.keys:
+    for keys in arguments.keys:
+        with tempfile.TemporaryDirectory(prefix="fruits-bench-") as name, storage(Path(name)) as s3:
             write_tables(s3.folder, keys)
             print(f"{keys:,} keys: the tables are written", file=sys.stderr, flush=True)
             for _ in range(arguments.repeat):
@@ -144,9 +144,7 @@ def listing(keys: int) -> Iterator[pa.RecordBatch]:
 
 
 def write_tables(buckets: Path, keys: int) -> None:
-    """Make new tables whose features describe keys 0 to *keys*."""
-    catalog_file = Path(os.environ["PYICEBERG_CATALOG__FRUITS__URI"].removeprefix("sqlite:///"))
-    catalog_file.unlink(missing_ok=True)
+    """Make the lake's tables, whose features describe keys 0 to *keys*."""
     catalog = open_catalog()
     ensure_tables(catalog)
     folder = buckets / "fruits-lake" / "tables" / "features" / "data" / str(keys)
