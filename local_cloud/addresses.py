@@ -24,13 +24,6 @@ class HeldPort:
         weakref.finalize(self, held.close)
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
-
-
 def is_taken(port: int, host: str = LOOPBACK) -> bool:
     """Say whether somebody listens on this TCP port of *host*."""
     with socket.socket() as client:

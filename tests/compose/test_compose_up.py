@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from local_cloud.addresses import free_port
+from local_cloud.addresses import HeldPort
 from tests.compose.tool import compose_tool, variables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self._variables = folder / ".env"
         subprocess.run([ROOT / "docker" / "make_env.sh", self._variables], check=True)
-        self.port = free_port()
+        self.port = HeldPort().number  # let go at once, for Docker
         text = self._variables.read_text().replace("AIRFLOW_PORT=8080", f"AIRFLOW_PORT={self.port}")
         self._variables.write_text(text)
         self._secrets = variables(self._variables)

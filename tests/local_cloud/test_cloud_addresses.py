@@ -14,7 +14,7 @@ import boto3
 import psutil
 import pytest
 
-from local_cloud.addresses import HeldPort, free_port
+from local_cloud.addresses import HeldPort
 from local_cloud.cloud import LocalCloud
 from local_cloud.s3 import answers
 
@@ -96,8 +96,9 @@ def test_nothing_goes_by_a_proxy(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(spelling, "intranet.example, .internal")
+    nobody = HeldPort()
     for name in ("HTTP_PROXY", "http_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{nobody.number}")
 
     with LocalCloud(tmp_path, bind=ANOTHER) as cloud:
         told = os.environ | cloud.environment()

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from local_cloud import airflow as local_airflow
 from local_cloud import airflow_local_settings
-from local_cloud.addresses import free_port, is_taken
+from local_cloud.addresses import HeldPort, is_taken
 from local_cloud.airflow import WRITE_PATIENCE, AirflowError, LocalAirflow
 from tests.local_cloud.living import lives, session_of
 
@@ -194,7 +194,8 @@ class ApiServer(BaseHTTPRequestHandler):
 
 def test_api_is_not_asked_by_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API server is on this machine: a proxy would look for it on its own."""
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    nobody = HeldPort()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{nobody.number}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     with HTTPServer(("127.0.0.1", 0), ApiServer) as server:
