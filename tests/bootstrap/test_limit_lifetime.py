@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.bootstrap.nodes import put_command
+from tests.fruits.emr_support import until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "bootstrap" / "node" / "limit_lifetime.sh"
 
@@ -57,14 +57,13 @@ class Node:
         """Let the timer's sleep end, and wait for the timer's end."""
         self._passed.touch()
         session = (self.folder / "limit_lifetime.pid").read_text().strip()
-        while subprocess.run(["pgrep", "-s", session], check=False, capture_output=True).stdout:
-            time.sleep(0.05)
+        pgrep = ["pgrep", "-s", session]
+        until(lambda: not subprocess.run(pgrep, check=False, capture_output=True).stdout)
 
     def seconds_left(self) -> int:
         """Return how many seconds the timer sleeps for, once it does."""
-        while not (self.asked.exists() and (asked := self.asked.read_text())):
-            time.sleep(0.05)
-        return int(asked)
+        until(lambda: self.asked.exists() and bool(self.asked.read_text()))
+        return int(self.asked.read_text())
 
     def stop_timer(self) -> None:
         """End the timer, if one runs."""

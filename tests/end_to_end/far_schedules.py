@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable
 
-from local_cloud import airflow_local_settings as local_settings
+import local_cloud.airflow_local_settings  # noqa: F401  (what the local Airflow has besides)
 
-__all__ = ["dag_policy", "local_settings"]
+__all__ = ["dag_policy"]
 
 FAR_HOUR = "FAR_HOUR"
 

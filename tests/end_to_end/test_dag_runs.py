@@ -31,7 +31,7 @@ from tests.fruits.emr_support import request
 LAKE = "s3://fruits-lake"
 INDEX = "fruit_index"
 FIRST = 24
-HOURS = timedelta(hours=6)
+FAR = timedelta(hours=6)
 PROMISES = {"variance_target": 0.9, "cap_minutes": 30}
 
 
@@ -73,7 +73,7 @@ def airflow(
     with LocalAirflow(folder, ROOT, environment, local_settings=settings) as running:
         runs = AirflowRuns(running)
         runs.wait_for_dags(INGESTION, WATCHDOG, SWITCH, INDEX)
-        assert min(runs.next_by_schedule(INGESTION, WATCHDOG)) > datetime.now(UTC) + HOURS
+        assert min(runs.next_by_schedule(INGESTION, WATCHDOG)) > datetime.now(UTC) + FAR
         running.call("PATCH", f"dags/{INDEX}", {"is_paused": False})
         yield runs
 
